@@ -1,0 +1,41 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Export a checkpoint of Adder ResNet-20: normalised images [batch_size, 3, 32, 32] to logits."""
+from pathlib import Path
+
+from src import checkpoint, dataset, device, errors
+from src.config import get_config
+from src.errors import UserError
+from src.exporter import export
+from src.res20_adder import resnet20
+
+
+def main():
+    config = get_config(__doc__)
+    if config.file_format == "AIR" and config.device_target != "Ascend":
+        raise UserError("AIR is exported on Ascend only (MindSpore needs its backend); "
+                        "use --device_target Ascend there, or --file_format MINDIR")
+    path = checkpoint.find_checkpoint(config.checkpoint_file_path)
+    device.set_up(config.device_target, config.device_id)
+    net = resnet20(config.class_num or dataset.LAYOUTS[config.dataset].class_num, backend="unrolled")
+    checkpoint.load_strictly(net, path)
+    file = Path(f"{config.file_name}.{config.file_format.lower()}")
+    export(net, (config.batch_size, 3, 32, 32), file, config.file_format)
+    print(f"exported {path} as {file}, batch size {config.batch_size}"
+          + (", same logits after reloading" if config.file_format == "MINDIR" else ""))
+
+
+if __name__ == "__main__":
+    errors.run(main)

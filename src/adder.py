@@ -1,0 +1,105 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The adder layer: y = -sum |x - w|, with AdderNet's gradients.
+
+Source: AdderNet, CVPR 2020, arXiv 1912.13200: forward eq. 2, weight gradient eq. 5, input gradient eq. 6, adaptive
+local learning rate eqs. 12-13.
+"""
+import functools
+
+from mindspore import Parameter, nn, ops
+from mindspore.common.initializer import HeNormal, initializer
+
+from src import kernels
+
+ETA = 0.2
+
+
+def adder2d_function(x, w, stride=1, padding=0, eta=ETA, backend="auto"):
+    """Adder layer as a function, differentiable in x and w.
+
+    Args:
+        x (Tensor): input [N, C_in, H, W], float32.
+        w (Tensor): filters [C_out, C_in, k, k], float32.
+        stride (int): step of the window.
+        padding (int): rows and columns of zeros on each side; they take part in the sum, adding -|w| each.
+        eta (float): strength of the adaptive rate, see `AdderOp`; 0 switches it off.
+        backend (str): "auto", "kernel" or "composed", see `src.kernels.select`.
+
+    Returns:
+        Tensor [N, C_out, H_out, W_out], H_out = (H + 2 * padding - k) // stride + 1.
+
+    Raises:
+        ValueError: unknown backend, or a stride, padding or eta out of range.
+        BuildError: backend "kernel" was asked for and cannot be had.
+    """
+    return _operation(stride, padding, eta, backend)(x, w)
+
+
+class Adder2d(nn.Cell):
+    """Adder layer with its filters, used like `nn.Conv2d`. Inputs x [N, C_in, H, W], output [N, C_out, H_out, W_out].
+
+    Args:
+        in_channels (int): C_in.
+        out_channels (int): C_out.
+        kernel_size (int): k, of a square window.
+        stride, padding, eta, backend: as in `adder2d_function`.
+        bias (bool): add a learnable constant per filter, parameter `b` [C_out].
+    """
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, bias=False, eta=ETA,
+                 backend="auto"):
+        super().__init__()
+        shape = (out_channels, in_channels, kernel_size, kernel_size)
+        self.adder = Parameter(initializer(HeNormal(mode="fan_out", nonlinearity="relu"), shape))
+        self.b = Parameter(initializer("zeros", (out_channels,))) if bias else None
+        self.operation = AdderOp(stride, padding, eta, backend)
+
+    def construct(self, x):
+        y = self.operation(x, self.adder)
+        if self.b is not None:
+            y = ops.bias_add(y, self.b)
+        return y
+
+
+class AdderOp(nn.Cell):
+    """The operation on (x, w). Its gradients are AdderNet's, not the derivatives of the forward pass:
+
+    dw = sum dy * (x - w), the "full precision" gradient, then scaled by eta * sqrt(numel) / max(||dw||, 1e-12), so
+    that layers learn at one pace whatever the size of their inputs; dx = sum dy * clip(w - x, -1, 1).
+
+    Args: see `adder2d_function`.
+    """
+
+    def __init__(self, stride=1, padding=0, eta=ETA, backend="auto"):
+        super().__init__()
+        if stride < 1 or padding < 0 or eta < 0:
+            raise ValueError(f"stride must be >= 1, padding and eta >= 0, not {stride}, {padding} and {eta}")
+        self.eta = eta
+        self.forward, self.input_grad, self.weight_grad = kernels.select(backend, stride, padding)
+
+    def construct(self, x, w):
+        return self.forward(x, w)
+
+    def bprop(self, x, w, out, dout):
+        dw = self.weight_grad(dout, x, w)
+        if self.eta:
+            dw = dw * (self.eta * dw.size ** 0.5 / ops.clip_by_value(ops.sqrt((dw * dw).sum()), 1e-12))
+        return self.input_grad(dout, x, w), dw
+
+
+@functools.lru_cache(maxsize=None)
+def _operation(stride, padding, eta, backend):
+    return AdderOp(stride, padding, eta, backend)

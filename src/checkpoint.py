@@ -1,0 +1,120 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Checkpoints: written atomically, found, and loaded strictly."""
+import os
+import re
+from pathlib import Path
+
+import mindspore as ms
+
+from src.errors import UserError
+
+# A published or best checkpoint: <model>_<dataset>_<accuracy * 10,000>.ckpt
+BEST_NAME = re.compile(r".+_\d{4,5}\.ckpt")
+
+
+def save_parameters(parameters, path, **extra):
+    """Write a checkpoint by a rename: `path` holds all of it or what it held before.
+
+    Args:
+        parameters (dict[str, Parameter | Tensor | ndarray]): what to write.
+        path (Path): the file.
+        extra: further numbers and strings to keep in it, such as `epoch=3`.
+
+    Raises:
+        UserError: it cannot be written (a full disk, no permission).
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.ckpt")  # save_checkpoint insists on the suffix
+    entries = [{"name": name, "data": ms.Tensor(value)} for name, value in parameters.items()]
+    try:
+        ms.save_checkpoint(entries, str(temporary), append_dict=extra or None)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # MindSpore makes it 0400
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"cannot write {path}: {_reason(error)}") from error
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def find_checkpoint(path):
+    """Return `path` itself if it is a file, or the one best checkpoint of a folder.
+
+    Raises:
+        UserError: nothing there, or several best checkpoints.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise UserError(f"{path}: no such checkpoint")
+    found = sorted(file for file in path.glob("*.ckpt") if BEST_NAME.fullmatch(file.name))
+    if len(found) != 1:
+        names = ": " + ", ".join(file.name for file in found) if found else ""
+        raise UserError(f"{path}: {len(found)} checkpoints named <model>_<dataset>_<accuracy>.ckpt, not one{names}")
+    return found[0]
+
+
+def load_parameters(path):
+    """Read a checkpoint as dict[str, Parameter], with the extras of `save_parameters` among them.
+
+    Raises:
+        UserError: the file is missing, damaged or no checkpoint.
+    """
+    try:
+        return ms.load_checkpoint(str(path))
+    except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
+        raise UserError(f"{path}: not a MindSpore checkpoint, or damaged ({_reason(error)})") from error
+
+
+def load_strictly(net, path):
+    """Load a checkpoint that has exactly the parameters of `net`. Raises UserError."""
+    parameters = load_parameters(path)
+    check_parameters(net, parameters, path)
+    ms.load_param_into_net(net, parameters, strict_load=True)
+
+
+def check_parameters(net, parameters, source):
+    """Compare names and shapes with those of a network.
+
+    Args:
+        net (Cell): the network.
+        parameters (dict): name to anything with a shape.
+        source (str | Path): where the parameters come from, for the message.
+
+    Raises:
+        UserError: names what is missing, unexpected or of another shape.
+    """
+    expected = {name: tuple(value.shape) for name, value in net.parameters_dict().items()}
+    got = {name: tuple(value.shape) for name, value in parameters.items()}
+    complaints = [_listing("missing", [name for name in expected if name not in got]),
+                  _listing("unexpected", [name for name in got if name not in expected]),
+                  _listing("of another shape", [f"{name} {got[name]} instead of {expected[name]}" for name in expected
+                                                if name in got and got[name] != expected[name]])]
+    if any(complaints):
+        raise UserError(f"{source} does not fit the network: " + "; ".join(filter(None, complaints)))
+
+
+def _listing(title, names):
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return f"{title}: {', '.join(names[:4])}{more}" if names else ""
+
+
+def _reason(error):
+    """The first line of MindSpore's long messages."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,63 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Chooses the processor, and joins the other processes of a distributed run."""
+import logging
+
+import mindspore as ms
+from mindspore import communication
+
+from src.errors import UserError
+
+
+def set_up(device_target, device_id=0, mode="GRAPH", run_distribute=False):
+    """Prepare MindSpore; call it before anything touches a tensor.
+
+    Args:
+        device_target (str): "Ascend", "GPU" or "CPU".
+        device_id (int): which one of this machine; the launcher decides in a distributed run.
+        mode (str): "GRAPH" or "PYNATIVE".
+        run_distribute (bool): join the processes that msrun started.
+
+    Returns:
+        tuple (rank, ranks), (0, 1) in a run that is not distributed.
+
+    Raises:
+        UserError: the device is not there, or this process was not started by msrun.
+    """
+    ms.set_context(mode=ms.GRAPH_MODE if mode == "GRAPH" else ms.PYNATIVE_MODE)
+    _set_device(device_target, device_id, run_distribute)
+    if not run_distribute:
+        return 0, 1
+    try:
+        communication.init()
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"cannot join a distributed run ({reason}); start it with scripts/run_distribute_train.sh"
+                        ) from error
+    return communication.get_rank(), communication.get_group_size()
+
+
+def _set_device(device_target, device_id, run_distribute):
+    logging.disable(logging.CRITICAL)  # MindSpore logs a page about missing drivers before it raises
+    try:
+        if device_target == "CPU" or run_distribute:
+            ms.set_device(device_target)
+        else:
+            ms.set_device(device_target, device_id)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0].split(". Please")[0]
+        raise UserError(f"device_target {device_target} is not available on this machine: {reason}") from error
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,63 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The implementations behind `src/adder.py`, and the choice between them."""
+import functools
+import logging
+
+import mindspore as ms
+
+from src.kernels import composed, cpu
+from src.kernels.build import BuildError
+
+BACKENDS = ("auto", "kernel", "composed", "unrolled")
+
+
+def select(backend, stride, padding):
+    """Choose an implementation of the adder layer.
+
+    Args:
+        backend (str): "composed" takes built-in MindSpore operators, which run everywhere and can be exported;
+            "kernel" takes the C++ kernel for CPU; "auto" takes the kernel on CPU where it can be built and the
+            composed form anywhere else, with one warning where a build failed; "unrolled" is the composed form
+            without loops, for exported models, whose formats know none.
+        stride (int): step of the window.
+        padding (int): rows and columns of zeros on each side.
+
+    Returns:
+        tuple of three Cells: forward(x, w), input_grad(dy, x, w) and weight_grad(dy, x, w).
+
+    Raises:
+        ValueError: unknown backend.
+        BuildError: "kernel" was asked for, and it cannot be built or the device is not a CPU.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
+    on_cpu = ms.get_context("device_target") == "CPU"
+    if backend == "kernel" and not on_cpu:
+        raise BuildError("the adder kernel runs on device_target CPU only; choose backend auto or composed")
+    if backend == "kernel" or (backend == "auto" and on_cpu and _kernel_builds()):
+        return cpu.implementation(stride, padding)
+    return composed.implementation(stride, padding, unroll=backend == "unrolled")
+
+
+@functools.lru_cache(maxsize=None)
+def _kernel_builds():
+    """Whether the kernel is there, after one warning if it is not."""
+    try:
+        cpu.library_path()
+    except BuildError as error:
+        logging.getLogger(__name__).warning("adder kernel unavailable, using the slower composed form: %s", error)
+        return False
+    return True

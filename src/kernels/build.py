@@ -1,0 +1,102 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Builds a kernel's shared library from its C++ source at first use, and keeps it in a cache."""
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+FLAGS = ("-std=c++17", "-O3", "-fopenmp", "-shared", "-fPIC")
+
+
+class BuildError(RuntimeError):
+    """The library cannot be built here; the message says why in one line."""
+
+
+@functools.lru_cache(maxsize=None)
+def library(source):
+    """Return the shared library of one C++ source file, built for this processor.
+
+    The name in the cache is a digest of the source, the flags and every macro that the compiler predefines, which
+    covers its version and the processor's instruction sets. The library appears by a rename: several processes may
+    build at once, and one that is killed leaves no half-written library.
+
+    The compiler is `$CXX` (default `g++`, else `c++`, else `clang++`); the cache is `$XDG_CACHE_HOME/adderngd`
+    (default `~/.cache/adderngd`).
+
+    Args:
+        source (Path): the C++ file.
+
+    Returns:
+        Path, the shared library.
+
+    Raises:
+        BuildError: no compiler, a failing build, or a cache folder that cannot be written.
+    """
+    command = [_compiler(), *_processor_flags(), *FLAGS]
+    macros = _run([*command, "-dM", "-E", "-x", "c++", os.devnull])
+    digest = hashlib.sha256("\0".join([*command, macros, source.read_text("utf-8")]).encode()).hexdigest()[:16]
+    target = _cache_folder() / f"{source.stem}-{digest}.so"
+    if not target.exists():
+        _build([*command, str(source)], target)
+    return target
+
+
+def _build(command, target):
+    """Compile into a temporary file beside `target`, then rename it."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-")
+        os.close(handle)
+    except OSError as error:
+        raise BuildError(f"cannot write to the cache folder {target.parent}: {error.strerror}") from error
+    try:
+        _run([*command, "-o", temporary])
+        os.replace(temporary, target)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _run(command):
+    """Run the compiler; return what it prints."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise BuildError(f"cannot run {command[0]}: {error.strerror}") from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise BuildError(f"{command[0]} failed: " + next((line for line in lines if "error" in line), lines[-1]))
+    return done.stdout
+
+
+def _compiler():
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "c++", "clang++"]
+    for name in names:
+        path = shutil.which(name)
+        if path:
+            return path
+    raise BuildError(f"no C++ compiler found ({', '.join(names)})")
+
+
+def _processor_flags():
+    # GCC before 12 on Arm knows the processor as -mcpu only.
+    return ["-mcpu=native"] if os.uname().machine == "aarch64" else ["-march=native"]
+
+
+def _cache_folder():
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adderngd"
