@@ -101,7 +101,7 @@ def check_parameters(net, parameters, source):
         UserError: names what is missing, unexpected or of another shape.
     """
     expected = {name: tuple(value.shape) for name, value in net.parameters_dict().items()}
-    got = {name: tuple(value.shape) for name, value in parameters.items()}
+    got = {name: tuple(getattr(value, "shape", ())) for name, value in parameters.items()}
     complaints = [_listing("missing", [name for name in expected if name not in got]),
                   _listing("unexpected", [name for name in got if name not in expected]),
                   _listing("of another shape", [f"{name} {got[name]} instead of {expected[name]}" for name in expected

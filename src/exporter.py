@@ -19,7 +19,7 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn
+from mindspore import nn, onnx
 
 from src.errors import UserError
 
@@ -41,9 +41,13 @@ def export(net, input_shape, file, file_format):
     try:
         with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as folder:
             temporary = Path(folder) / file.name
-            ms.export(net, x, file_name=str(temporary.with_suffix("")), file_format=file_format)
+            if file_format == "ONNX":
+                onnx.export(net, x, file_name=str(temporary))
+            else:
+                ms.export(net, x, file_name=str(temporary.with_suffix("")), file_format=file_format)
             if file_format == "MINDIR":
                 _check(net, x, temporary)
+            temporary.chmod(0o644)  # MindSpore makes it 0400
             os.replace(temporary, file)
     except (OSError, RuntimeError) as error:
         raise UserError(f"cannot export {file}: {str(error).strip().splitlines()[0]}") from error

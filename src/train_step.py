@@ -27,7 +27,7 @@ class TrainStep(nn.Cell):
     """
 
     def __init__(self, net, optimizer, ranks=1):
-        super().__init__()
+        super().__init__(auto_prefix=False)  # parameters keep the names they have in the network
         self.net = net
         self.optimizer = optimizer
         self.loss = nn.CrossEntropyLoss()

@@ -62,7 +62,7 @@ class Forward(nn.Cell):
     def distance(self, x, w):
         """sum |x - w| over the taps of a block: x [taps, positions], w [taps, C_out] -> [C_out, positions]."""
         taps, filters = w.shape
-        x = ops.Tile()(x.reshape((taps, 1, -1)), (1, filters, 1)).reshape((1, taps * filters, -1))
+        x = ops.Tile()(x.reshape((taps, 1, -1)), (1, filters, 1)).reshape((1, taps * filters, 1, -1))
         distance = ops.Abs()(ops.BiasAdd()(x, -w.reshape((-1,))))
         return ops.ReduceSum()(distance.reshape((taps, filters, -1)), 0)
 
@@ -104,7 +104,7 @@ class InputGrad(nn.Cell):
     def gradient(self, dy, x, w):
         """sum dy * clip(x - w, -1, 1) over a block: dy [taps, positions], x [C_in, positions], w [taps, C_in]."""
         taps, channels = w.shape
-        x = ops.Tile()(x, (taps, 1)).reshape((1, taps * channels, -1))
+        x = ops.Tile()(x, (taps, 1)).reshape((1, taps * channels, 1, -1))
         slope = ops.clip_by_value(ops.BiasAdd()(x, -w.reshape((-1,))), -1.0, 1.0).reshape((taps, channels, -1))
         return ops.ReduceSum()(ops.Tile()(dy.reshape((taps, 1, -1)), (1, channels, 1)) * slope, 0)
 
