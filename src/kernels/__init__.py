@@ -21,7 +21,7 @@ import mindspore as ms
 from src.kernels import composed, cpu
 from src.kernels.build import BuildError
 
-BACKENDS = ("auto", "kernel", "composed", "unrolled")
+BACKENDS = ("auto", "kernel", "composed", "unrolled", "onnx")
 
 
 def select(backend, stride, padding):
@@ -30,8 +30,8 @@ def select(backend, stride, padding):
     Args:
         backend (str): "composed" takes built-in MindSpore operators, which run everywhere and can be exported;
             "kernel" takes the C++ kernel for CPU; "auto" takes the kernel on CPU where it can be built and the
-            composed form anywhere else, with one warning where a build failed; "unrolled" is the composed form
-            without loops, for exported models, whose formats know none.
+            composed form anywhere else, with one warning where a build failed; "unrolled" and "onnx" are
+            composed forms for exported models, which may hold no loops.
         stride (int): step of the window.
         padding (int): rows and columns of zeros on each side.
 
@@ -49,7 +49,7 @@ def select(backend, stride, padding):
         raise BuildError("the adder kernel runs on device_target CPU only; choose backend auto or composed")
     if backend == "kernel" or (backend == "auto" and on_cpu and _kernel_builds()):
         return cpu.implementation(stride, padding)
-    return composed.implementation(stride, padding, unroll=backend == "unrolled")
+    return composed.implementation(stride, padding, backend if backend in ("unrolled", "onnx") else "loop")
 
 
 @functools.lru_cache(maxsize=None)
