@@ -13,7 +13,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-# What the other scripts share; they source it. The current folder stays the user's, so relative paths mean what they say.
+# What the other scripts share; they source it. The current folder stays the user's, and so do relative paths.
 set -euo pipefail
 
 root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"

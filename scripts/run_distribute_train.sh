@@ -44,8 +44,10 @@ if [[ "$nodes" -gt 1 ]]; then
 else
   port="${MASTER_PORT:-$("$python" -c 'import socket as s; x = s.socket(); x.bind(("", 0)); print(x.getsockname()[1])')}"
 fi
-command=(--worker_num="$((nodes * device_num))" --local_worker_num="$device_num" --node_rank="$node"
-  --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="$port" --join=True --log_dir="$log_dir" --tail_worker_log=-1)
+ranks="$((nodes * device_num))"
+command=(--worker_num="$ranks" --local_worker_num="$device_num" --node_rank="$node" --join=True
+  --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="$port"
+  --log_dir="$log_dir" --tail_worker_log="$ranks")  # no such rank: the log of the first is shown below, without msrun's
 if [[ -n "${RANK_TABLE_FILE:-}" ]]; then
   [[ -f "$RANK_TABLE_FILE" ]] || wrong "$RANK_TABLE_FILE: no such file"
   command+=(--rank_table_file="$RANK_TABLE_FILE")
@@ -61,16 +63,16 @@ set -m  # a process group of its own, which hears Ctrl-C from here only
 "$python" -m mindspore.parallel.cluster.run "${command[@]}" "${python##*/}" "$root/train.py" --run_distribute \
   "${arguments[@]}" </dev/null >"$log_dir/msrun.log" 2>&1 &
 msrun=$!
-tail -n +1 -F -s 0.2 --pid="$msrun" -- "${logs[0]}" 2>/dev/null &
+tail -n +1 -F -s 0.2 --pid="$msrun" -- "${logs[0]}" 2>/dev/null |
+  grep --line-buffered -v '^\[INFO\] DISTRIBUTED.* Event base dispatch success' &  # logged at every level
 set +m
-# msrun ends its processes when it is interrupted, and only then.
-trap 'kill -INT "$msrun" 2>/dev/null; exit 130' INT
-trap 'kill -INT "$msrun" 2>/dev/null; exit 143' TERM HUP
+# Of all signals, only SIGINT makes msrun end its processes.
+trap 'kill -INT "$msrun" 2>/dev/null || true; wait; exit 130' INT
+trap 'kill -INT "$msrun" 2>/dev/null || true; wait; exit 143' TERM HUP
 
-# After a failure msrun waits half a minute for its scheduler, which only other machines need.
+# After a failure, msrun waits half a minute for its scheduler. Only other machines need it.
 while kill -0 "$msrun" 2>/dev/null; do
-  if [[ "$nodes" -eq 1 ]] && grep -q 'Worker process .* exit with exception' "$log_dir/msrun.log"; then
-    sleep 1  # it is about to end the other workers
+  if [[ "$nodes" -eq 1 ]] && grep -qs 'Worker process .* exit with exception' "$log_dir/msrun.log"; then
     kill -INT "$msrun" 2>/dev/null || true
     break
   fi

@@ -15,6 +15,7 @@
 """Checkpoints: written atomically, found, and loaded strictly."""
 import os
 import re
+import shutil
 from pathlib import Path
 
 import mindspore as ms
@@ -37,9 +38,12 @@ def save_parameters(parameters, path, **extra):
         UserError: it cannot be written (a full disk, no permission).
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.ckpt")  # save_checkpoint insists on the suffix
+    folder = path.with_name(f".{path.name}.partial")  # MindSpore leaves files of its own where a save fails
     entries = [{"name": name, "data": ms.Tensor(value)} for name, value in parameters.items()]
     try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        temporary = folder / "parameters.ckpt"
         ms.save_checkpoint(entries, str(temporary), append_dict=extra or None)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
@@ -48,8 +52,7 @@ def save_parameters(parameters, path, **extra):
     except (OSError, RuntimeError) as error:
         raise UserError(f"cannot write {path}: {_reason(error)}") from error
     finally:
-        if temporary.exists():
-            temporary.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_checkpoint(path):

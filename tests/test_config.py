@@ -1,0 +1,248 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""src.config: the command line beats a YAML file, which beats default_config.yaml; mistakes name their key."""
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from src import config, dataset, kernels
+from src.config import get_config
+from src.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+DEFAULTS, HELPS, CHOICES = yaml.safe_load_all((ROOT / "default_config.yaml").read_text("utf-8"))
+SOURCES = "".join((ROOT / program).read_text("utf-8") for program in ("train.py", "eval.py", "export.py"))
+FLAGS = [key for key, value in DEFAULTS.items() if isinstance(value, bool)]
+
+
+@pytest.fixture(name="yaml_file")
+def fixture_yaml_file(tmp_path):
+    """A function that writes a configuration file and returns the option that names it."""
+    def write(content):
+        path = tmp_path / "mine.yaml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return ["--config_path", str(path)]
+    return write
+
+
+def another(key):
+    """A valid value of a key that is not its default."""
+    value = DEFAULTS[key]
+    if key in CHOICES:
+        return next(choice for choice in CHOICES[key] if choice != value)
+    if isinstance(value, bool):
+        return not value
+    return f"{value}-2" if isinstance(value, str) else value + 1
+
+
+def refused(arguments, *words):
+    """The message with which the options are refused: one line that has all the words."""
+    with pytest.raises(UserError) as caught:
+        get_config("x", arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+    return message
+
+
+# Where a value comes from.
+
+def test_without_options_every_value_is_the_default():
+    values = vars(get_config("x", []))
+    assert values.pop("config_path") is None
+    assert values == DEFAULTS
+    assert {key: type(value) for key, value in values.items()} == {key: type(DEFAULTS[key]) for key in values}
+
+
+@pytest.mark.parametrize("key", DEFAULTS)
+def test_command_line_beats_default(key):
+    value = getattr(get_config("x", [f"--{key}", str(another(key))]), key)
+    assert (value, type(value)) == (another(key), type(DEFAULTS[key]))
+
+
+@pytest.mark.parametrize("key", DEFAULTS)
+def test_yaml_beats_default(key, yaml_file):
+    values = vars(get_config("x", yaml_file(yaml.safe_dump({key: another(key)}))))
+    assert {**DEFAULTS, key: another(key)}.items() <= values.items()
+    assert type(values[key]) is type(DEFAULTS[key])
+
+
+@pytest.mark.parametrize("key", DEFAULTS)
+def test_command_line_beats_yaml(key, yaml_file):
+    option = yaml_file(yaml.safe_dump({key: another(key)}))
+    chosen = [f"--{key}", str(DEFAULTS[key])]
+    for arguments in (option + chosen, chosen + option):
+        assert getattr(get_config("x", arguments), key) == DEFAULTS[key]
+
+
+def test_command_line_is_sys_argv_unless_given(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py", "--seed", "77"])
+    assert get_config("x").seed == 77
+
+
+def test_defaults_are_found_from_any_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert get_config("x", []).batch_size == DEFAULTS["batch_size"]
+
+
+# The file of defaults.
+
+@pytest.mark.parametrize("key", DEFAULTS)
+def test_key_has_help_and_is_used(key):
+    assert HELPS[key].strip()
+    assert re.search(rf"\bconfig\.{key}\b", SOURCES)
+
+
+def test_programs_use_no_other_key():
+    assert set(re.findall(r"\bconfig\.(\w+)", SOURCES.replace("from src.config import", ""))) <= set(DEFAULTS)
+
+
+def test_helps_and_choices_are_of_keys():
+    assert list(HELPS) == list(DEFAULTS)
+    assert set(CHOICES) <= set(DEFAULTS)
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_default_is_among_the_choices(key):
+    assert DEFAULTS[key] in CHOICES[key]
+
+
+def test_choices_are_what_the_programs_know():
+    assert set(CHOICES["dataset"]) == set(dataset.LAYOUTS)
+    assert set(CHOICES["backend"]) <= set(kernels.BACKENDS)
+
+
+# Help.
+
+def test_help_lists_every_key_with_its_help_default_and_choices(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit) as caught:
+        get_config("Bakes bread.", ["--help"])
+    text = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert "Bakes bread." in text and "--config_path" in text
+    for key, value in DEFAULTS.items():
+        entry = re.search(rf"^  --{key} .*\n?(?:   .*\n)*", text, re.MULTILINE)[0]
+        assert HELPS[key] in entry and f"(default: {value})" in entry
+        assert key not in CHOICES or "{" + ",".join(CHOICES[key]) + "}" in entry
+
+
+# Flags.
+
+@pytest.mark.parametrize("key", FLAGS)
+@pytest.mark.parametrize("values, expected", [([], True), (["true"], True), (["false"], False), (["TRUE"], True),
+                                              (["False"], False)])
+def test_flag(key, values, expected):
+    assert getattr(get_config("x", [f"--{key}", *values]), key) is expected
+    if values:
+        assert getattr(get_config("x", [f"--{key}={values[0]}"]), key) is expected
+
+
+def test_flag_before_another_option():
+    values = get_config("x", ["--resume", "--seed", "5"])
+    assert (values.resume, values.seed) == (True, 5)
+
+
+@pytest.mark.parametrize("value", ["maybe", "1", "yes", ""])
+def test_flag_refuses_anything_else(value):
+    refused(["--resume", value], "--resume", repr(value))
+
+
+# Mistakes on the command line.
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--speed", "3"], ["--speed"]),
+    (["--batch", "3"], ["--batch"]),
+    (["--res"], ["--res"]),
+    (["--config", "a.yaml"], ["--config"]),
+    (["train"], ["train"]),
+    (["--batch_size"], ["--batch_size"]),
+    (["--batch_size", "x"], ["--batch_size", "'x'"]),
+    (["--batch_size", "2.5"], ["--batch_size", "'2.5'"]),
+    (["--batch_size", ""], ["--batch_size"]),
+    (["--lr", "fast"], ["--lr", "'fast'"]),
+    (["--mode", "graph"], ["--mode", "'graph'", "GRAPH", "PYNATIVE"]),
+    (["--dataset", "mnist"], ["--dataset", "'mnist'", "synthetic"]),
+    (["--file_format", "GEIR"], ["--file_format", "'GEIR'", "MINDIR"]),
+    (["--config_path"], ["--config_path"]),
+], ids=" ".join)
+def test_wrong_command_line(arguments, words):
+    assert refused(arguments, *words).endswith("(see --help)")
+
+
+def test_wrong_command_line_beside_a_good_file(yaml_file):
+    refused([*yaml_file("seed: 3"), "--speed", "3"], "--speed")
+
+
+# Mistakes in a YAML file.
+
+@pytest.mark.parametrize("text, words", [
+    ("speed: 3", ["speed", "unknown key"]),
+    ("batch: 3", ["batch", "unknown key"]),
+    ("config_path: a.yaml", ["config_path", "unknown key"]),
+    ("3: 3", ["3", "unknown key"]),
+    ("batch_size: x", ["batch_size", "'x'", "int"]),
+    ("batch_size: 2.5", ["batch_size", "2.5", "int"]),
+    ("batch_size: '3'", ["batch_size", "'3'", "int"]),
+    ("batch_size: true", ["batch_size", "True", "int"]),
+    ("batch_size:", ["batch_size", "None", "int"]),
+    ("batch_size: [3]", ["batch_size", "[3]", "int"]),
+    ("lr: fast", ["lr", "'fast'", "float"]),
+    ("lr: true", ["lr", "True", "float"]),
+    ("weight_decay: 5e-4", ["weight_decay", "'5e-4'", "float"]),  # PyYAML takes a number without a point for text
+    ("resume: 'true'", ["resume", "'true'", "bool"]),
+    ("resume: 1", ["resume", "1", "bool"]),
+    ("data_path: 3", ["data_path", "3", "str"]),
+    ("dataset: [cifar10]", ["dataset", "['cifar10']", "str"]),
+    ("dataset: mnist", ["dataset", "'mnist'", "cifar10, synthetic"]),
+    ("mode: graph", ["mode", "'graph'", "GRAPH, PYNATIVE"]),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_wrong_value_in_a_file(text, words, yaml_file):
+    option = yaml_file(f"seed: 3\n{text}\n")
+    refused(option, f"{option[1]}: {words[0]}: ", *words)
+
+
+def test_wrong_value_in_a_file_is_refused_though_the_command_line_has_another(yaml_file):
+    refused([*yaml_file("batch_size: x"), "--batch_size", "3"], "batch_size")
+
+
+@pytest.mark.parametrize("text", ["lr: 1", "lr: 1.0", "lr: 1.0e+0"])
+def test_a_float_may_be_written_as_an_integer(text, yaml_file):
+    value = get_config("x", yaml_file(text)).lr
+    assert (value, type(value)) == (1.0, float)
+
+
+@pytest.mark.parametrize("content", [b"", b"---\n", b"# nothing\n", b"- seed\n", b"seed\n", b"seed: [3\n", b"seed: 3\n\t",
+                                     b"a: b: c", b"\xff\xfe\x00", b"seed: !!python/object/apply:os.system [false]"])
+def test_file_that_holds_no_values(content, yaml_file):
+    option = yaml_file(content)
+    refused(option, option[1])
+
+
+@pytest.mark.parametrize("name", ["absent.yaml", ""])
+def test_file_that_cannot_be_read(name, tmp_path):
+    refused(["--config_path", str(tmp_path / name)], str(tmp_path / name))
+
+
+def test_default_file_that_cannot_be_read(monkeypatch, tmp_path):
+    monkeypatch.setattr(config, "DEFAULT_CONFIG", tmp_path / "default_config.yaml")
+    refused([], "default_config.yaml")
+
+
+def test_a_copy_of_the_default_file_is_a_valid_file(yaml_file):
+    values = vars(get_config("x", yaml_file((ROOT / "default_config.yaml").read_text("utf-8"))))
+    assert DEFAULTS.items() <= values.items()

@@ -1,0 +1,188 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""train.py as its users run it: a small data set, real processes, kills."""
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+import yaml
+
+from src import synthetic
+from src.errors import UserError
+from src.progress import Progress
+from src.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[1]
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module", name="data")
+def _data(tmp_path_factory):
+    """320 training and 50 test images of the synthetic set, dressed up as CIFAR-100."""
+    folder = tmp_path_factory.mktemp("data")
+    synthetic.write(folder / "whole")
+    for split, size in {"train": 320, "test": 50}.items():
+        content = (folder / "whole" / f"{split}.bin").read_bytes()
+        (folder / f"{split}.bin").write_bytes(content[:size * 3074])
+    return folder
+
+
+def command(data, output, *options):
+    return [sys.executable, str(ROOT / "train.py"), "--device_target", "CPU", "--dataset", "cifar100", "--data_path",
+            str(data), "--allow_small_dataset", "--class_num", "10", "--batch_size", "32", "--epoch_size", str(EPOCHS),
+            "--output_path", str(output), *options]
+
+
+def train(data, output, *options, **process_options):
+    return subprocess.run(command(data, output, *options), capture_output=True, text=True, timeout=300, check=False,
+                          **process_options)
+
+
+@pytest.fixture(scope="module", name="whole")
+def _whole(data, tmp_path_factory):
+    """An uninterrupted run: its folder and what it printed."""
+    output = tmp_path_factory.mktemp("run") / "whole"
+    done = train(data, output)
+    assert done.returncode == 0, done.stderr
+    return output, done.stdout
+
+
+def kill_after_epoch(data, output, epoch):
+    """Run with --resume until metrics.csv has that epoch's row, then kill -9 at a moment of no particular kind."""
+    with subprocess.Popen(command(data, output, "--resume"), stdout=subprocess.DEVNULL) as process:
+        while len(rows(output)) < epoch:
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.7)
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def rows(output):
+    try:
+        with open(output / "metrics.csv", encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        return []
+
+
+def one_error_line(done):
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 1 and len(errors) == 1 and "Traceback" not in done.stderr, done.stderr
+    return errors[0]
+
+
+def test_run_leaves_what_it_promises(whole):
+    output, printed = whole
+    best = output / f"adder_resnet20_cifar100_{round(max(float(r['test_accuracy']) for r in rows(output)) * 1e4):04d}.ckpt"
+    names = {"config.yaml", "metrics.csv", "curve.png", "last.ckpt", "train_state.ckpt", best.name}
+    assert {path.name for path in output.iterdir()} == names
+    assert f"ckpt= {best}" in printed
+    assert len(ms.load_checkpoint(str(output / "last.ckpt"))) == 110
+    assert (output / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert yaml.safe_load((output / "config.yaml").read_text("utf-8"))["batch_size"] == 32
+
+
+def test_progress_is_shown_and_loss_falls(whole):
+    output, printed = whole
+    assert "epoch 3/3 step 10/10 loss " in printed and " images/s, 0:00:00 left" in printed
+    losses = [float(row["loss"]) for row in rows(output)]
+    assert len(losses) == EPOCHS and losses[-1] < losses[0]
+
+
+def test_killed_run_resumes_to_the_same_bits(data, whole, tmp_path):
+    output = tmp_path / "killed"
+    kill_after_epoch(data, output, 1)
+    kill_after_epoch(data, output, 2)
+    assert train(data, output, "--resume").returncode == 0
+    for name in ("last.ckpt", "train_state.ckpt"):
+        expected, got = (ms.load_checkpoint(str(folder / name)) for folder in (whole[0], output))
+        assert expected.keys() == got.keys()
+        for key, value in expected.items():
+            if isinstance(value, ms.Tensor):
+                assert np.array_equal(value.asnumpy(), got[key].asnumpy()), key
+    for before, after in zip(rows(whole[0]), rows(output), strict=True):
+        del before["images_per_second"], after["images_per_second"]
+        assert before == after
+    assert {path.name for path in output.iterdir()} == {path.name for path in whole[0].iterdir()}
+
+
+def test_finished_run_is_neither_repeated_nor_overwritten(data, whole):
+    output, _ = whole
+    before = {path: path.read_bytes() for path in output.iterdir()}
+    assert "--resume continues it" in one_error_line(train(data, output))
+    again = train(data, output, "--resume")
+    assert again.returncode == 0 and "best: " in again.stdout
+    assert "lr 0.1 -> 0.2" in one_error_line(train(data, output, "--resume", "--lr", "0.2"))
+    assert before == {path: path.read_bytes() for path in output.iterdir()}
+
+
+def test_infinite_loss_stops_with_the_checkpoint_kept(data, tmp_path):
+    """A rate that overflows at once: nothing is written, and the message says where it happened."""
+    done = train(data, tmp_path / "run", "--lr", "1e38", "--eta", "0")
+    assert "epoch 1, step" in one_error_line(done)
+    assert not list((tmp_path / "run").glob("*.ckpt"))
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_progress_refuses_a_loss_that_is_not_finite(loss):
+    progress = Progress(1, 2, 4, show=False)
+    progress.begin(1)
+    progress.step(1.0, 2)
+    with pytest.raises(UserError, match="step 2"):
+        progress.step(loss, 2)
+    assert progress.result()["loss"] == 1.0
+
+
+def test_damaged_state_is_one_line(data, whole, tmp_path):
+    output = tmp_path / "run"
+    output.mkdir()
+    (output / "config.yaml").write_bytes((whole[0] / "config.yaml").read_bytes())
+    (output / "train_state.ckpt").write_bytes((whole[0] / "train_state.ckpt").read_bytes()[:100_000])
+    assert "train_state.ckpt" in one_error_line(train(data, output, "--resume"))
+
+
+def test_full_disk_is_one_line_and_loses_nothing(data, whole, tmp_path):
+    """A limit on file sizes stands in for a full disk."""
+    output = tmp_path / "run"
+    done = train(data, output, preexec_fn=_limit_file_size)
+    assert "cannot write" in one_error_line(done)
+    assert not list(output.glob("*.ckpt")) and not list(output.glob(".*"))
+
+
+def _limit_file_size():
+    import resource
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+
+
+def test_best_checkpoint_replaces_only_the_runs_own(tmp_path):
+    """A published checkpoint that lies in the output folder is not the run's to delete."""
+    (tmp_path / "adder_resnet20_cifar100_9999.ckpt").write_bytes(b"published")
+    net = ms.nn.Dense(2, 2)
+    run = RunFolder(tmp_path, "adder_resnet20_cifar100", {})
+    run.start()
+    for epoch, accuracy in enumerate((0.5, 0.25, 0.75), start=1):
+        run.save(net, net, {"epoch": epoch, "loss": 1.0, "train_accuracy": 0.5, "images_per_second": 1.0,
+                            "test_accuracy": accuracy, "test_top5": 1.0})
+    names = sorted(path.name for path in tmp_path.glob("adder*.ckpt"))
+    assert names == ["adder_resnet20_cifar100_7500.ckpt", "adder_resnet20_cifar100_9999.ckpt"]
