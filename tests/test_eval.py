@@ -36,7 +36,7 @@ def random_network(path):
     ms.set_seed(1)
     net, random = resnet20(10), np.random.default_rng(1)
     net.set_train()
-    for _ in range(30):
+    for _ in range(15):
         net(ms.Tensor(random.standard_normal((8, 3, 32, 32), np.float32)))
     save_parameters(net.parameters_dict(), path)
 
@@ -86,7 +86,7 @@ def assert_refused(done, *words):
     assert all(str(word) in done.stderr for word in words), done.stderr
 
 
-@pytest.mark.parametrize("options", [(), ("--batch_size", "7"), ("--batch_size", "501"), ("--mode", "PYNATIVE")],
+@pytest.mark.parametrize("options", [(), ("--batch_size", "501", "--mode", "PYNATIVE")],
                          ids=lambda options: " ".join(options) or "defaults")
 def test_result_is_what_numpy_finds(options, home, expected):
     assert_result(evaluate(home, *options), expected, "net.ckpt")
@@ -95,7 +95,7 @@ def test_result_is_what_numpy_finds(options, home, expected):
 def test_folder_with_one_best_checkpoint(home, expected, tmp_path):
     shutil.copy(home / "net.ckpt", tmp_path / "adder_resnet20_synthetic_1234.ckpt")
     (tmp_path / "last.ckpt").write_text("not this one")
-    done = evaluate(home, "--backend", "composed", checkpoint=str(tmp_path))
+    done = evaluate(home, "--batch_size", "7", checkpoint=str(tmp_path))
     assert_result(done, expected, tmp_path / "adder_resnet20_synthetic_1234.ckpt")
 
 
@@ -125,8 +125,8 @@ def test_checkpoint_of_another_data_set(home, tmp_path):
     assert_refused(done, "does not fit the network", "fc.weight (10, 64, 1, 1) instead of (100, 64, 1, 1)")
 
 
-@pytest.mark.parametrize("device", [
-    pytest.param(device, marks=pytest.mark.skipif(device in ms.hal.get_available_devices(), reason="it is there"))
-    for device in ("Ascend", "GPU")] if hasattr(ms.hal, "get_available_devices") else ["Ascend", "GPU"])
+@pytest.mark.parametrize("device", ["Ascend", "GPU"])
 def test_device_that_is_not_there(device, home):
+    if ms.hal.is_available(device):
+        pytest.skip(f"this machine has a device {device}")
     assert_refused(evaluate(home, "--device_target", device), f"device_target {device} is not available")

@@ -1,0 +1,72 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The adder layer in NumPy, float64, written out from the paper's equations: what the tests compare with."""
+import numpy as np
+
+
+def forward(x, w, stride=1, padding=0):
+    """y = -sum |x - w| (eq. 2); zeros of the padding take part, adding -|w| each."""
+    x, w = _pad(x, padding), w.astype(np.float64)
+    return -sum(np.abs(_differences(x, w, i, j, window)).sum(2) for i, j, window in _taps(x, w, stride))
+
+
+def weight_grad(dy, x, w, stride=1, padding=0):
+    """dw = sum dy * (x - w) (eq. 5), before the adaptive rate."""
+    x, w = _pad(x, padding), w.astype(np.float64)
+    dw = np.zeros_like(w)
+    for i, j, window in _taps(x, w, stride):
+        dw[:, :, i, j] = (dy[:, :, None] * _differences(x, w, i, j, window)).sum((0, 3, 4))
+    return dw
+
+
+def input_grad(dy, x, w, stride=1, padding=0):
+    """dx = sum dy * clip(w - x, -1, 1) (eq. 6)."""
+    rows, cols = (slice(padding, padding + size) for size in x.shape[2:])
+    x, w = _pad(x, padding), w.astype(np.float64)
+    dx = np.zeros_like(x)
+    for i, j, window in _taps(x, w, stride):
+        dx[window] += (dy[:, :, None] * np.clip(-_differences(x, w, i, j, window), -1.0, 1.0)).sum(1)
+    return dx[:, :, rows, cols]
+
+
+def adaptive(dw, eta):
+    """The adaptive rate (eqs. 12-13): dw of norm eta * sqrt(numel), whatever its own size; eta 0 switches it off."""
+    return dw * eta * np.sqrt(dw.size) / max(np.linalg.norm(dw), 1e-12) if eta else dw
+
+
+def relative_error(got, expected):
+    """The largest deviation relative to the largest expected value."""
+    assert got.shape == expected.shape
+    return np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-30)
+
+
+def _pad(x, padding):
+    return np.pad(x.astype(np.float64), ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+
+
+def _taps(x, w, stride):
+    """Every place (i, j) in the window, with the slice of the padded input that it sees."""
+    kernel = w.shape[2]
+    for i in range(kernel):
+        for j in range(kernel):
+            # The last window starts at the last multiple of the stride that leaves room for it.
+            rows, cols = (slice(first, first + (size - kernel) // stride * stride + 1, stride)
+                          for first, size in ((i, x.shape[2]), (j, x.shape[3])))
+            yield i, j, np.s_[:, :, rows, cols]
+
+
+def _differences(x, w, i, j, window):
+    """x - w of one tap, [N, C_out, C_in, H_out, W_out]."""
+    return x[window][:, None] - w[:, :, i, j, None, None]

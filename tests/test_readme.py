@@ -1,0 +1,96 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Every command of the README runs, in a copy of the tree, with a small data set and few epochs."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src import synthetic
+from test_convert import torch_state, write_state, write_zip
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+            for line in block.strip().splitlines()]
+
+SMALL = ["--allow_small_dataset"]
+SHORT = [*SMALL, "--epoch_size", "1", "--batch_size", "32"]
+NO_ASCEND = (1, "error: device_target Ascend is not available on this machine")
+
+# README's command: options that make it small, expected exit code, expected words.
+EXPECTED = {
+    "bash scripts/download_data.sh cifar100 data": ([], 1, "error: cannot download http://127.0.0.1:9/"),
+    "bash scripts/quick_start.sh": (["--epoch_size", "1"], 0, "same logits after reloading"),
+    "bash scripts/run_tests.sh": (["--version"], 0, "pytest"),
+    "bash scripts/run_eval.sh ckpt data Ascend": ([], *NO_ASCEND),
+    "bash scripts/run_eval.sh ckpt data CPU": (SMALL, 0, "result: 0."),
+    "python train.py --device_target GPU": ([], 1, "error: device_target GPU is not available on this machine"),
+    "bash scripts/run_standalone_train.sh data CPU --epoch_size 3 --output_path output/cifar100": (SHORT, 0, "best: "),
+    "bash scripts/run_standalone_train.sh data CPU --epoch_size 3 --output_path output/cifar100 --resume":
+        (SHORT, 0, "best: "),
+    "bash scripts/run_distribute_train.sh 2 data CPU --dataset synthetic --epoch_size 2 --batch_size 64 "
+    "--output_path output/two": (["--epoch_size", "1"], 0, "best: "),
+    "python eval.py --checkpoint_file_path ckpt --eval_dataset_path data --device_target CPU": (SMALL, 0, "top-5: "),
+    "bash scripts/run_export.sh ckpt MINDIR CPU --batch_size 1": ([], 0, "exported "),
+    "bash scripts/run_export.sh ckpt ONNX CPU --batch_size 1": ([], 0, "exported "),
+    "python -m src.convert ResNet20-AdderNet.pth adder_resnet20_cifar10.ckpt": ([], 0, "converted 110 parameters"),
+}
+
+
+@pytest.fixture(scope="module", name="tree")
+def _tree(tmp_path_factory):
+    """A copy of the tree, whose .venv is the environment that runs the tests."""
+    tree = tmp_path_factory.mktemp("readme") / "a copy"
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "data", "output", "__pycache__"))
+    (tree / ".venv").symlink_to(sys.prefix)
+    folder = tree / "data" / "cifar-100-binary"
+    synthetic.write(tree / "data" / "synthetic-binary")
+    folder.mkdir()
+    for split in synthetic.SIZES:
+        (folder / f"{split}.bin").write_bytes((tree / f"data/synthetic-binary/{split}.bin").read_bytes()[:96 * 3074])
+    write_state(write_zip, tree / "ResNet20-AdderNet.pth", torch_state()[0])
+    return tree
+
+
+def test_every_command_has_an_expectation():
+    assert COMMANDS == list(EXPECTED)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(tree, command):
+    options, code, words = EXPECTED[command]
+    environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
+    environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "CIFAR_URL": "http://127.0.0.1:9"}
+    done = subprocess.run([*command.split(), *options], cwd=tree, env=environment, capture_output=True, text=True,
+                          timeout=400, check=False)
+    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-2000:]
+    assert words in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_tree_in_the_readme_is_the_tree():
+    """The listing names every file of the product."""
+    listing = (ROOT / "README.md").read_text("utf-8").split("```text")[1].split("```")[0]
+    for pattern in ("*.py", "*.yaml", "scripts/*.sh", "src/*.py", "src/kernels/*.*"):
+        for path in ROOT.glob(pattern):
+            assert path.name in listing or path.name == "__init__.py", path
+
+
+def test_ci_runs_the_test_command():
+    assert "scripts/run_tests.sh" in (ROOT / ".ci" / "run").read_text("utf-8")
