@@ -26,7 +26,7 @@ set_up requirements.txt
 cd -- "$root"
 data=(--dataset synthetic --device_target CPU)
 result="output/quick_start"
-"$python" train.py "${data[@]}" --data_path data --output_path "$result" --resume --epoch_size 4 --batch_size 64 "$@"
+"$python" train.py "${data[@]}" --data_path data --output_path "$result" --resume --epoch_size 3 --batch_size 64 "$@"
 "$python" eval.py "${data[@]}" --eval_dataset_path data --checkpoint_file_path "$result"
 exec "$python" export.py "${data[@]}" --checkpoint_file_path "$result" --file_name "$result/adder_resnet20" \
   --file_format MINDIR --batch_size 1

@@ -87,7 +87,7 @@ def test_special_floats_come_back_bit_by_bit(tmp_path):
     assert load_parameters(tmp_path / "a.ckpt")["w"].asnumpy().tobytes() == value.tobytes()
 
 
-@pytest.mark.parametrize("convert", [lambda value: value, ms.Tensor, ms.Parameter], ids=["array", "Tensor", "Parameter"])
+@pytest.mark.parametrize("convert", [np.copy, ms.Tensor, ms.Parameter], ids=["array", "Tensor", "Parameter"])
 def test_every_kind_of_value_can_be_saved(convert, tmp_path):
     value = np.arange(6, dtype=np.float32).reshape(2, 3)
     save_parameters({"w": convert(value)}, str(tmp_path / "a.ckpt"))
@@ -166,8 +166,8 @@ def test_target_that_is_a_folder(tmp_path):
 def test_failing_rename_leaves_the_old_file(saved, monkeypatch):
     before = saved.read_bytes()
 
-    def fail(source, target):
-        assert Path(source).parent == Path(target).parent, "a rename across file systems is none"
+    def fail(source, _):
+        assert saved.parent in Path(source).parents, "a rename across file systems is none"
         raise OSError(28, "No space left on device")
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(UserError, match="No space left"):

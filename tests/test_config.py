@@ -226,8 +226,9 @@ def test_a_float_may_be_written_as_an_integer(text, yaml_file):
     assert (value, type(value)) == (1.0, float)
 
 
-@pytest.mark.parametrize("content", [b"", b"---\n", b"# nothing\n", b"- seed\n", b"seed\n", b"seed: [3\n", b"seed: 3\n\t",
-                                     b"a: b: c", b"\xff\xfe\x00", b"seed: !!python/object/apply:os.system [false]"])
+@pytest.mark.parametrize("content", [b"", b"---\n", b"# nothing\n", b"- seed\n", b"seed\n", b"seed: [3\n",
+                                     b"seed: 3\n\t", b"a: b: c", b"\xff\xfe\x00",
+                                     b"seed: !!python/object/apply:os.system [false]"])
 def test_file_that_holds_no_values(content, yaml_file):
     option = yaml_file(content)
     refused(option, option[1])

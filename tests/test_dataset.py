@@ -270,7 +270,7 @@ def test_official_train_files_of_cifar10_are_read_and_test_is_not(tmp_path, plai
 
 
 def test_official_cifar100_as_a_whole(tmp_path):
-    """50,000 images through MindSpore's reader: every batch but an incomplete one, fine labels, none of the test set."""
+    """50,000 images through MindSpore's reader: whole batches, fine labels, none of the test set."""
     labels = np.arange(50_000) % 99
     data = np.full((50_000, 3074), 200, np.uint8)
     data[:, 0], data[:, 1] = 99, labels

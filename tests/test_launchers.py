@@ -211,7 +211,7 @@ def test_no_python(run, fake):
 def programs(*options):
     data, result = "--dataset synthetic --device_target CPU", "output/quick_start"
     train = f"train.py {data} --data_path data --output_path {result} --resume"
-    return [" ".join([train, "--epoch_size 4 --batch_size 64", *options]),
+    return [" ".join([train, "--epoch_size 3 --batch_size 64", *options]),
             f"eval.py {data} --eval_dataset_path data --checkpoint_file_path {result}",
             f"export.py {data} --checkpoint_file_path {result} --file_name {result}/adder_resnet20 "
             "--file_format MINDIR --batch_size 1"]

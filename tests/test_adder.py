@@ -1,0 +1,339 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The adder layer against the oracle: both implementations, both modes of MindSpore, awkward shapes and values."""
+import hashlib
+import os
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import oracle
+import pytest
+from mindspore import nn, ops
+
+from src import adder, kernels
+from src.adder import ETA, Adder2d, AdderOp, adder2d_function
+from src.kernels import composed, cpu
+
+ROOT = Path(__file__).resolve().parents[1]
+MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
+TOLERANCE = 1e-5  # of the largest value; float32 sums of a few hundred terms are near 1e-6
+
+Case = namedtuple("Case", "batch channels height width filters kernel stride padding")
+CASES = {
+    "one of everything": Case(1, 1, 1, 1, 1, 1, 1, 0),
+    "single window": Case(1, 3, 5, 5, 4, 5, 1, 0),
+    "3x3": Case(2, 3, 8, 8, 4, 3, 1, 1),
+    "3x3 stride 2, odd, not square": Case(2, 3, 9, 7, 5, 3, 2, 1),
+    "3x3 stride 3, rows that no window reaches": Case(2, 3, 8, 10, 4, 3, 3, 0),
+    "3x3 stride 2, the last padding is not reached": Case(1, 4, 8, 6, 5, 3, 2, 1),
+    "1x1 stride 2, as in a shortcut": Case(2, 16, 8, 8, 32, 1, 2, 0),
+    "1x1 stride 3, padding beyond the window": Case(2, 5, 7, 8, 3, 1, 3, 2),
+    "2x2 padding beyond the window": Case(1, 2, 4, 5, 3, 2, 1, 2),
+    "2x2 stride 3": Case(1, 5, 8, 11, 6, 2, 3, 2),
+    "5x5 stride 3": Case(2, 3, 5, 6, 5, 5, 3, 2),
+    "no multiples of a register block": Case(2, 19, 6, 5, 37, 3, 1, 1),
+    "many images in a tile, last tile short": Case(70, 5, 4, 4, 6, 3, 1, 1),
+    "large images, more tiles than groups": Case(20, 2, 33, 32, 3, 3, 1, 1),
+    "stride 2 over several tiles": Case(11, 3, 41, 38, 4, 3, 2, 1),
+}
+TYPICAL = CASES["3x3 stride 2, odd, not square"]
+PLACES = [(backend, mode, name) for backend in ("kernel", "composed") for mode in MODES for name in CASES
+          # A compilation of the composed form takes seconds.
+          if (backend, mode) != ("composed", "GRAPH") or name in ("2x2 stride 3", "3x3 stride 2, odd, not square")]
+backends = pytest.mark.parametrize("backend", ["kernel", "composed"])
+modes = pytest.mark.parametrize("mode", list(MODES))
+
+
+@pytest.fixture(autouse=True)
+def _pynative():
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+def numbers(case, scale=1.0, offset=0.0, seed=0):
+    """Random x, w and dy of a case."""
+    random = np.random.default_rng(seed)
+    x = random.standard_normal(case[:4]) * scale + offset
+    w = random.standard_normal((case.filters, case.channels, case.kernel, case.kernel)) * scale + offset
+    rows, cols = ((size + 2 * case.padding - case.kernel) // case.stride + 1 for size in case[2:4])
+    dy = random.standard_normal((case.batch, case.filters, rows, cols))
+    return [array.astype(np.float32) for array in (x, w, dy)]
+
+
+def expected(case, x, w, dy, eta=ETA):
+    """y, dx and dw by the oracle."""
+    geometry = case.stride, case.padding
+    return (oracle.forward(x, w, *geometry), oracle.input_grad(dy, x, w, *geometry),
+            oracle.adaptive(oracle.weight_grad(dy, x, w, *geometry), eta))
+
+
+def gradients(function, *tensors):
+    """Gradients with respect to all of a function's inputs; the last tensor is that of its output."""
+    return ops.GradOperation(get_all=True, sens_param=True)(function)(*tensors)
+
+
+def measured(function, x, w, dy):
+    """y, dx and dw of a function of x and w."""
+    x, w, dy = ms.Tensor(x), ms.Tensor(w), ms.Tensor(dy)
+    return [tensor.asnumpy() for tensor in (function(x, w), *gradients(function, x, w, dy))]
+
+
+def errors(got, wanted):
+    return [oracle.relative_error(a, b) for a, b in zip(got, wanted)]
+
+
+@pytest.mark.parametrize("backend, mode, name", PLACES)
+def test_matches_the_oracle(backend, mode, name):
+    ms.set_context(mode=MODES[mode])
+    case = CASES[name]
+    tensors = numbers(case)
+    got = measured(AdderOp(case.stride, case.padding, backend=backend), *tensors)
+    assert max(errors(got, expected(case, *tensors))) < TOLERANCE
+
+
+def test_zeros_of_the_padding_take_part():
+    """A number worked out by hand, so that a mistake shared with the oracle shows."""
+    x, w = ms.Tensor(np.full((1, 1, 1, 1), 5.0, np.float32)), ms.Tensor(np.full((1, 1, 3, 3), 2.0, np.float32))
+    assert adder2d_function(x, w, 1, 1).asnumpy().item() == -(abs(5 - 2) + 8 * abs(0 - 2))
+
+
+@pytest.mark.parametrize("scale, offset", [(100.0, 0.0), (1.0, 50.0)])
+@backends
+def test_large_values_cost_no_accuracy(backend, scale, offset):
+    """dw = (sum dy * x) - w * (sum dy) cancels most of its digits where x and w lie far from zero."""
+    case = Case(4, 5, 16, 15, 6, 3, 1, 1)
+    tensors = numbers(case, scale, offset)
+    got = measured(AdderOp(case.stride, case.padding, backend=backend), *tensors)
+    assert max(errors(got, expected(case, *tensors))) < TOLERANCE
+
+
+@modes
+@backends
+def test_layer_with_bias(backend, mode):
+    ms.set_context(mode=MODES[mode])
+    x, w, dy = numbers(TYPICAL)
+    layer = Adder2d(TYPICAL.channels, TYPICAL.filters, 3, TYPICAL.stride, TYPICAL.padding, bias=True, backend=backend)
+    layer.adder.set_data(ms.Tensor(w))
+    layer.b.set_data(ms.Tensor(np.arange(TYPICAL.filters, dtype=np.float32)))
+    y, dx, dw = expected(TYPICAL, x, w, dy)
+    got_dx, (got_dw, got_db) = ops.GradOperation(get_all=True, get_by_list=True, sens_param=True)(
+        layer, layer.trainable_params())(ms.Tensor(x), ms.Tensor(dy))
+    got = [tensor.asnumpy() for tensor in (layer(ms.Tensor(x)), got_dx[0], got_dw, got_db)]
+    y += np.arange(TYPICAL.filters)[:, None, None]
+    assert max(errors(got, (y, dx, dw, dy.sum((0, 2, 3), np.float64)))) < TOLERANCE
+
+
+def test_layer_has_no_bias_unless_asked():
+    assert {p.name: p.shape for p in Adder2d(3, 4, 5).get_parameters()} == {"adder": (4, 3, 5, 5)}
+
+
+@pytest.mark.parametrize("eta", [0.7, 0])
+@modes
+def test_adaptive_rate(mode, eta):
+    ms.set_context(mode=MODES[mode])
+    tensors = numbers(TYPICAL)
+    got = measured(AdderOp(TYPICAL.stride, TYPICAL.padding, eta, "kernel"), *tensors)
+    assert max(errors(got, expected(TYPICAL, *tensors, eta))) < TOLERANCE
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-16])
+@modes
+def test_adaptive_rate_of_a_tiny_gradient(mode, size):
+    """A norm of zero divides nothing, and one below 1e-12 counts as 1e-12."""
+    ms.set_context(mode=MODES[mode])
+    x, w, dy = numbers(TYPICAL)
+    dy *= np.float32(size)
+    got = measured(AdderOp(TYPICAL.stride, TYPICAL.padding, backend="kernel"), x, w, dy)
+    wanted = expected(TYPICAL, x, w, dy)
+    assert max(errors(got, wanted)) < TOLERANCE
+    assert size or not np.any(got[1]) and not np.any(got[2])
+
+
+@pytest.mark.parametrize("name", ["3x3", "no multiples of a register block", "stride 2 over several tiles"])
+def test_modes_agree_bit_by_bit(name):
+    case = CASES[name]
+    op, tensors = AdderOp(case.stride, case.padding, backend="kernel"), numbers(case)
+    pynative = measured(op, *tensors)
+    ms.set_context(mode=ms.GRAPH_MODE)
+    for graph, other in zip(measured(op, *tensors), pynative):
+        np.testing.assert_array_equal(graph, other)
+
+
+@backends
+def test_special_values_propagate(backend):
+    """A broken input must not pass for a sound one: NaN goes to y and dx, infinities to y, and to dx as a slope of 1."""
+    x, w, dy = numbers(TYPICAL)
+    x[0, 1, 3, 3], x[1, 0, 2, 2], x[1, 2, 4, 4] = np.nan, np.inf, -np.inf
+    y, dx, dw = expected(TYPICAL, x, w, dy, eta=0)
+    got = measured(AdderOp(TYPICAL.stride, TYPICAL.padding, 0, backend), x, w, dy)
+    np.testing.assert_allclose(got[0], y, rtol=1e-5)
+    np.testing.assert_allclose(got[1], dx, rtol=1e-5, atol=1e-5)
+    assert np.isnan(y).any() and np.isinf(y).any() and np.isnan(dx).any()
+    assert not np.isfinite(got[2][~np.isfinite(dw)]).any()
+
+
+def test_a_broken_weight_gradient_is_not_rescaled_to_finite_values():
+    """A norm that is NaN is no norm of 1e-12."""
+    x, w, dy = numbers(TYPICAL)
+    x[0, 1, 3, 3] = np.nan
+    _, _, dw = measured(AdderOp(TYPICAL.stride, TYPICAL.padding, backend="kernel"), x, w, dy)
+    assert np.isnan(dw).all()
+
+
+@backends
+def test_tensors_that_are_not_contiguous(backend):
+    x, w, dy = numbers(TYPICAL)
+    views = [ms.Tensor(np.ascontiguousarray(array.swapaxes(2, 3))).swapaxes(2, 3) for array in (x, w, dy)]
+    assert not any(view.is_contiguous() for view in views)
+    op = AdderOp(TYPICAL.stride, TYPICAL.padding, backend=backend)
+    got = [tensor.asnumpy() for tensor in (op(*views[:2]), *gradients(op, *views))]
+    assert max(errors(got, expected(TYPICAL, x, w, dy))) < TOLERANCE
+
+
+@pytest.mark.parametrize("x_type, w_type", [(np.float16, np.float32), (np.float32, np.float16)])
+@modes
+def test_kernel_refuses_other_types(mode, x_type, w_type):
+    """It would read them as float32."""
+    ms.set_context(mode=MODES[mode])
+    x, w, _ = numbers(TYPICAL)
+    with pytest.raises(TypeError, match="float32 tensors, not .*Float16"):
+        AdderOp(TYPICAL.stride, TYPICAL.padding, backend="kernel")(ms.Tensor(x.astype(x_type)),
+                                                                  ms.Tensor(w.astype(w_type)))
+
+
+BAD_SHAPES = {"channels differ": ((2, 3, 8, 8), (4, 2, 3, 3)), "filters not square": ((2, 3, 8, 8), (4, 3, 3, 2)),
+              "window larger than the image": ((2, 3, 2, 8), (4, 3, 3, 3))}
+
+
+@pytest.mark.parametrize("shapes", BAD_SHAPES.values(), ids=BAD_SHAPES)
+@modes
+@backends
+def test_refuses_shapes_that_do_not_fit(backend, mode, shapes):
+    """The kernel would read past the end of w."""
+    ms.set_context(mode=MODES[mode])
+    x, w = (ms.Tensor(np.zeros(shape, np.float32)) for shape in shapes)
+    with pytest.raises(ValueError, match="(?s)adder.*shape"):
+        AdderOp(backend=backend)(x, w)
+
+
+class Caller(nn.Cell):
+    """Calls the function from inside a graph."""
+
+    def __init__(self, backend):
+        super().__init__()
+        self.backend = backend
+
+    def construct(self, x, w):
+        return adder2d_function(x, w, 2, 1, backend=self.backend)
+
+
+@pytest.mark.parametrize("place", ["PYNATIVE", "GRAPH", "jit", "Cell"])
+@backends
+def test_function_works_everywhere(backend, place):
+    """Also where its operation is first made while a graph is being compiled."""
+    assert (TYPICAL.stride, TYPICAL.padding) == (2, 1)
+
+    def function(x, w):
+        return adder2d_function(x, w, 2, 1, backend=backend)
+
+    ms.set_context(mode=MODES["GRAPH" if place in ("GRAPH", "Cell") else "PYNATIVE"])
+    adder._operation.cache_clear()  # pylint: disable=protected-access
+    called = {"jit": ms.jit(function), "Cell": Caller(backend)}.get(place, function)
+    tensors = numbers(TYPICAL)
+    assert max(errors(measured(called, *tensors), expected(TYPICAL, *tensors))) < TOLERANCE
+
+
+@pytest.mark.parametrize("arguments", [{"stride": 0}, {"stride": -1}, {"padding": -1}, {"eta": -0.1},
+                                       {"backend": "cuda"}], ids=str)
+def test_bad_arguments(arguments):
+    x, w, _ = numbers(TYPICAL)
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        adder2d_function(ms.Tensor(x), ms.Tensor(w), **arguments)
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        Adder2d(3, 4, 3, **arguments)
+
+
+def test_choice_of_the_implementation(monkeypatch):
+    """auto is the kernel on CPU and the composed form elsewhere, where asking for the kernel is a mistake."""
+    assert isinstance(kernels.select("auto", 1, 1)[0], cpu.implementation(1, 1)[0].__class__)
+    assert isinstance(kernels.select("composed", 1, 1)[0], composed.Forward)
+    monkeypatch.setattr(ms, "get_context", {"device_target": "Ascend"}.get)
+    assert isinstance(kernels.select("auto", 1, 1)[0], composed.Forward)
+    with pytest.raises(kernels.BuildError, match="CPU only"):
+        kernels.select("kernel", 1, 1)
+
+
+@pytest.mark.parametrize("taps, outputs, limit, blocks", [
+    (27, 10, 1 << 20, 1), (27, 10, 27 * 40, 1), (27, 10, 27 * 40 - 1, 3), (27, 10, 40, 27), (27, 10, 1, 27),
+    (7, 10, 6 * 40, 7)])
+def test_block_count(monkeypatch, taps, outputs, limit, blocks):
+    """Equal blocks as large as the limit allows; one tap each where even that is too large."""
+    monkeypatch.setattr(composed, "BLOCK_BYTES", limit)
+    assert composed.block_count(taps, outputs) == blocks
+
+
+@modes
+def test_blocks_of_the_composed_form_add_up(monkeypatch, mode):
+    """Nine blocks in the forward pass and fifteen in the input gradient, in place of one."""
+    ms.set_context(mode=MODES[mode])
+    tensors = numbers(TYPICAL)
+    monkeypatch.setattr(composed, "BLOCK_BYTES", 4 * TYPICAL.filters * 40 * 3)  # 3 taps x filters x N * 5 * 4 positions
+    assert composed.block_count(27, TYPICAL.filters * 40) == 9
+    assert composed.block_count(45, 2 * 3 * 9 * 7) > 1
+    got = measured(AdderOp(TYPICAL.stride, TYPICAL.padding, backend="composed"), *tensors)
+    assert max(errors(got, expected(TYPICAL, *tensors))) < TOLERANCE
+
+
+@pytest.mark.parametrize("blocks", [1, 9])
+@pytest.mark.parametrize("backend", ["unrolled", "onnx"])
+def test_forms_for_export_match_the_loop(monkeypatch, backend, blocks):
+    """The network that is exported has to be the one that was trained."""
+    monkeypatch.setattr(composed, "BLOCK_BYTES", 27 // blocks * 4 * TYPICAL.filters * 40)
+    x, w, _ = numbers(TYPICAL)
+    geometry = TYPICAL.stride, TYPICAL.padding
+    loop = AdderOp(*geometry, backend="composed")(ms.Tensor(x), ms.Tensor(w)).asnumpy()
+    ms.set_context(mode=ms.GRAPH_MODE)
+    got = AdderOp(*geometry, backend=backend)(ms.Tensor(x), ms.Tensor(w)).asnumpy()
+    assert oracle.relative_error(got, loop) < 1e-6
+
+
+@backends
+def test_results_do_not_depend_on_threads(backend):
+    """With the kernel bit by bit, and so also the same in every run; built-in operators make no such promise."""
+    if backend == "composed":
+        pytest.skip("MindSpore decides")
+    one, two, again = (digest_with_threads(n) for n in (1, 2, 2))
+    assert one == two == again
+
+
+def digest_with_threads(threads):
+    script = "import test_adder; print('digest', test_adder.digest())"
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, cwd=ROOT, capture_output=True, text=True,
+                          timeout=120, check=True)
+    return next(line for line in done.stdout.splitlines() if line.startswith("digest"))
+
+
+def digest():
+    """Of all results of the kernel, on batches of several tiles."""
+    result = hashlib.sha256()
+    for name in ("many images in a tile, last tile short", "large images, more tiles than groups"):
+        case = CASES[name]
+        for array in measured(AdderOp(case.stride, case.padding, backend="kernel"), *numbers(case)):
+            result.update(array.tobytes())
+    return result.hexdigest()

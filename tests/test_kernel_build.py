@@ -1,0 +1,280 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The kernel's build: its cache, several processes at once, kills, missing compilers, and other processors."""
+import ctypes
+import logging
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import oracle
+import pytest
+
+from src import kernels
+from src.adder import adder2d_function
+from src.kernels import build, cpu
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "kernels" / "adder_cpu.cc"
+SMALL_SOURCE = 'extern "C" int answer() { return 42; }\n'
+# A few shapes for every variant: x, w, stride and padding.
+SHAPES = [((1, 1, 1, 1), (1, 1, 1, 1), 1, 0), ((3, 5, 9, 7), (6, 5, 3, 3), 2, 1), ((40, 19, 8, 8), (37, 19, 3, 3), 1, 1),
+          ((2, 3, 40, 41), (9, 3, 2, 2), 3, 2), ((18, 2, 33, 32), (3, 2, 5, 5), 1, 2)]
+
+
+@pytest.fixture(name="cache")
+def _cache(tmp_path, monkeypatch):
+    """An empty cache folder, and nothing remembered from other tests; afterwards everything is as it was."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    build.library.cache_clear()
+    kernels._kernel_builds.cache_clear()  # pylint: disable=protected-access
+    yield tmp_path / "cache" / "adderngd"
+    build.library.cache_clear()
+    kernels._kernel_builds.cache_clear()  # pylint: disable=protected-access
+
+
+@pytest.fixture(name="source")
+def _source(tmp_path):
+    """A library that is quick to build."""
+    path = tmp_path / "small.cc"
+    path.write_text(SMALL_SOURCE, "utf-8")
+    return path
+
+
+def script(path, *lines):
+    """An executable shell script, to stand in for a compiler."""
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]), "utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def real_compiler():
+    return shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
+
+
+def in_a_process(source, **options):
+    """Build and use the small library in a process of its own, which need not import MindSpore for that."""
+    code = ("import ctypes, pathlib, sys, build\n"
+            "print(ctypes.CDLL(str(build.library(pathlib.Path(sys.argv[1])))).answer())")
+    return subprocess.Popen([sys.executable, "-c", code, str(source)],
+                            env={**os.environ, "PYTHONPATH": str(SOURCE.parent)}, **options)
+
+
+def rebuilt(source):
+    """The library as a new process would get it."""
+    build.library.cache_clear()
+    return build.library(source)
+
+
+def answer(library):
+    return ctypes.CDLL(str(library)).answer()
+
+
+def test_builds_once(cache, source):
+    library = build.library(source)
+    assert answer(library) == 42 and list(cache.iterdir()) == [library]
+    before = library.stat()
+    assert rebuilt(source) == library
+    assert (library.stat().st_mtime_ns, library.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_default_cache_folder(cache, source, monkeypatch, tmp_path):
+    del cache
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert build.library(source).parent == tmp_path / "home" / ".cache" / "adderngd"
+
+
+def test_what_makes_another_library(cache, source, monkeypatch, tmp_path):
+    """Source, flags, the compiler, and its version or processor, which show in the macros that it predefines."""
+    libraries = [build.library(source)]
+    source.write_text(SMALL_SOURCE.replace("42", "43"), "utf-8")
+    libraries.append(rebuilt(source))
+    assert answer(libraries[-1]) == 43
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-DNAME"))
+    libraries.append(rebuilt(source))
+    wrapper = tmp_path / "wrapper"
+    for macro in ("-D__VERSION_OF_TEST__=1", "-D__VERSION_OF_TEST__=2"):
+        monkeypatch.setenv("CXX", str(script(wrapper, f'exec {real_compiler()} {macro} "$@"')))
+        libraries.append(rebuilt(source))
+    assert len(set(libraries)) == 5 and set(cache.iterdir()) == set(libraries)
+
+
+def test_several_processes_at_once(cache, source, monkeypatch, tmp_path):
+    """All of them build, since none waits for another; each gets a whole library."""
+    started = tmp_path / "started"
+    started.mkdir()
+    monkeypatch.setenv("CXX", str(script(
+        tmp_path / "wait_for_the_others", f'case "$*" in *-dM*) exec {real_compiler()} "$@";; esac',
+        f"touch {started}/$$", "for i in $(seq 200); do",
+        f'  if [ $(ls {started} | wc -l) -eq 4 ]; then exec {real_compiler()} "$@"; fi', "  sleep 0.1", "done",
+        "exit 1")))
+    processes = [in_a_process(source, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate(timeout=60)[0] for process in processes] == ["42\n"] * 4
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_killed_build_leaves_no_library(cache, source, monkeypatch, tmp_path):
+    """Killed with half of the output written; the next build takes no notice."""
+    started, slow = tmp_path / "started", tmp_path / "slow"
+    script(slow, f'case "$*" in *-dM*) exec {real_compiler()} "$@";; esac', "for last; do :; done",
+           'echo half > "$last"', f"echo > {started}", "exec sleep 60")
+    monkeypatch.setenv("CXX", str(slow))
+    with in_a_process(source, start_new_session=True) as process:
+        wait_for(started.exists, process)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert [file.read_text("utf-8") for file in cache.iterdir()] == ["half\n"]
+    assert not list(cache.glob("[!.]*"))  # a name that is never looked for
+    script(slow, f'exec {real_compiler()} "$@"')
+    assert answer(build.library(source)) == 42
+
+
+def wait_for(condition, process, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+
+
+def no_compiler(monkeypatch, tmp_path, cache):
+    del tmp_path, cache
+    monkeypatch.setenv("CXX", "/nonexistent")
+    monkeypatch.setenv("PATH", "")
+    return "no C++ compiler found (/nonexistent)"
+
+
+def empty_path(monkeypatch, tmp_path, cache):
+    del cache
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return "no C++ compiler found (g++, c++, clang++)"
+
+
+def failing_compiler(monkeypatch, tmp_path, cache):
+    del cache
+    broken = script(tmp_path / "broken", "echo 'In file included from x:' >&2", "echo 'x:1: error: no such luck' >&2",
+                    "echo 'compilation terminated.' >&2", "exit 1")
+    monkeypatch.setenv("CXX", str(broken))
+    return f"{broken} failed: x:1: error: no such luck"
+
+
+def silent_compiler(monkeypatch, tmp_path, cache):
+    del cache
+    broken = script(tmp_path / "broken", "exit 3")
+    monkeypatch.setenv("CXX", str(broken))
+    return f"{broken} failed: exit code 3"
+
+
+def not_a_program(monkeypatch, tmp_path, cache):
+    del cache
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"\x7fELF, but no more than that")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    return f"cannot run {broken}: Exec format error"
+
+
+def unwritable_cache(monkeypatch, tmp_path, cache):
+    """A file where the folder should be: root may write to any folder."""
+    del monkeypatch, tmp_path
+    cache.parent.write_bytes(b"")
+    return f"cannot write to the cache folder {cache}: Not a directory"
+
+
+@pytest.mark.parametrize("broken", [no_compiler, empty_path, failing_compiler, silent_compiler, not_a_program,
+                                    unwritable_cache])
+def test_no_kernel(cache, monkeypatch, tmp_path, caplog, broken):
+    """auto goes on with right numbers after one warning that says why; kernel is an error that says why."""
+    reason = broken(monkeypatch, tmp_path, cache)
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    random = np.random.default_rng(0)
+    x, w = (random.standard_normal(shape).astype(np.float32) for shape in ((2, 3, 6, 5), (4, 3, 3, 3)))
+    with caplog.at_level(logging.WARNING):
+        for stride in (1, 2):  # a network has many layers
+            y = kernels.select("auto", stride, 1)[0](ms.Tensor(x), ms.Tensor(w)).asnumpy()
+            assert oracle.relative_error(y, oracle.forward(x, w, stride, 1)) < 1e-5
+    warnings = [record.getMessage() for record in caplog.records if record.name.startswith("src")]
+    assert warnings == [f"adder kernel unavailable, using the slower composed form: {reason}"]
+    with pytest.raises(build.BuildError) as caught:
+        adder2d_function(ms.Tensor(x), ms.Tensor(w), 1, 1, backend="kernel")
+    assert str(caught.value) == reason
+    assert not cache.is_dir() or not list(cache.iterdir())
+
+
+def compiled(tmp_path, compiler, *flags):
+    """The kernel's library, built without a single warning."""
+    library = tmp_path / "kernel.so"
+    # Without it GCC 12 warns of _mm512_undefined_ps in its own immintrin.h.
+    ours = ["-Wall", "-Wextra", "-Werror", "-Wno-maybe-uninitialized", "-Wno-uninitialized"]
+    done = subprocess.run([compiler, *flags, *build.FLAGS, *ours, str(SOURCE), "-o", str(library)],
+                          capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return library
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs an x86-64 machine")
+@pytest.mark.parametrize("processor, instructions", [("x86-64", "sse2"), ("x86-64-v3", "avx2"),
+                                                     ("x86-64-v4", "avx512vl"), ("native", "sse2")])
+def test_variants_for_x86(tmp_path, processor, instructions):
+    """Each vector width compiles cleanly, and gives right numbers where this machine has its instructions."""
+    library = compiled(tmp_path, real_compiler(), f"-march={processor}")
+    if instructions in Path("/proc/cpuinfo").read_text("utf-8").split():
+        check(ctypes.CDLL(str(library)))
+
+
+def test_variant_for_arm(tmp_path):
+    compiler = shutil.which("aarch64-linux-gnu-g++")
+    if not compiler:
+        pytest.skip("no cross compiler: apt-get install g++-aarch64-linux-gnu")
+    assert compiled(tmp_path, compiler).read_bytes()[18:20] == b"\xb7\0"  # EM_AARCH64
+
+
+def test_installed_library():
+    """What the layers use, by the convention that MindSpore calls it with."""
+    check(ctypes.CDLL(str(cpu.library_path())))
+
+
+def check(library):
+    """Compare a library's three functions with the oracle."""
+    random = np.random.default_rng(0)
+    for x_shape, w_shape, stride, padding in SHAPES:
+        x, w = (random.standard_normal(shape).astype(np.float32) for shape in (x_shape, w_shape))
+        y = oracle.forward(x, w, stride, padding)
+        dy = random.standard_normal(y.shape).astype(np.float32)
+        geometry = np.array([stride, padding], np.int32)
+        for function, inputs, expected in (
+                (library.AdderForward, (x, w), y),
+                (library.AdderInputGrad, (dy, x, w), oracle.input_grad(dy, x, w, stride, padding)),
+                (library.AdderWeightGrad, (dy, x, w), oracle.weight_grad(dy, x, w, stride, padding))):
+            assert oracle.relative_error(call(function, *inputs, geometry, shape=expected.shape), expected) < 1e-5
+
+
+def call(function, *inputs, shape):
+    """One function of the library: pointers and shapes of the inputs and of the output; the rest goes unused."""
+    output = np.full(shape, np.nan, np.float32)  # every value has to be written
+    tensors = [*inputs, output]
+    pointers = (ctypes.c_void_p * len(tensors))(*[tensor.ctypes.data for tensor in tensors])
+    shapes = [(ctypes.c_int64 * tensor.ndim)(*tensor.shape) for tensor in tensors]
+    shape_pointers = (ctypes.c_void_p * len(tensors))(*map(ctypes.addressof, shapes))
+    ranks = (ctypes.c_int * len(tensors))(*[tensor.ndim for tensor in tensors])
+    assert function(len(tensors), pointers, ranks, shape_pointers, None, None, None) == 0
+    return output
