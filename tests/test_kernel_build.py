@@ -97,6 +97,16 @@ def test_builds_once(cache, source):
     assert (library.stat().st_mtime_ns, library.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
+def test_appears_by_a_rename(cache, source, monkeypatch, tmp_path):
+    """The library is the very file that the compiler wrote under another name, no copy of it."""
+    monkeypatch.setenv("CXX", str(script(
+        tmp_path / "wrapper", f'{real_compiler()} "$@" || exit 1',
+        f'case "$*" in *-dM*) ;; *) for last; do :; done; ls -i "$last" > {tmp_path}/written;; esac')))
+    library = build.library(source)
+    inode, name = (tmp_path / "written").read_text("utf-8").split()
+    assert int(inode) == library.stat().st_ino and Path(name).parent == cache and Path(name) != library
+
+
 def test_default_cache_folder(cache, source, monkeypatch, tmp_path):
     del cache
     monkeypatch.delenv("XDG_CACHE_HOME")
