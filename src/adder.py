@@ -20,7 +20,7 @@ local learning rate eqs. 12-13.
 import functools
 
 from mindspore import Parameter, nn, ops
-from mindspore.common.initializer import HeNormal, initializer
+from mindspore.common.initializer import Normal, initializer
 
 from src import kernels
 
@@ -42,7 +42,7 @@ def adder2d_function(x, w, stride=1, padding=0, eta=ETA, backend="auto"):
         Tensor [N, C_out, H_out, W_out], H_out = (H + 2 * padding - k) // stride + 1.
 
     Raises:
-        ValueError: unknown backend, or a stride, padding or eta out of range.
+        ValueError: unknown backend; a stride, padding or eta out of range; shapes that do not fit.
         BuildError: backend "kernel" was asked for and cannot be had.
     """
     return _operation(stride, padding, eta, backend)(x, w)
@@ -63,7 +63,7 @@ class Adder2d(nn.Cell):
                  backend="auto"):
         super().__init__()
         shape = (out_channels, in_channels, kernel_size, kernel_size)
-        self.adder = Parameter(initializer(HeNormal(mode="fan_out", nonlinearity="relu"), shape))
+        self.adder = Parameter(initializer(Normal(1.0), shape))  # N(0, 1), as AdderNet's code
         self.b = Parameter(initializer("zeros", (out_channels,))) if bias else None
         self.operation = AdderOp(stride, padding, eta, backend)
 
@@ -85,19 +85,26 @@ class AdderOp(nn.Cell):
 
     def __init__(self, stride=1, padding=0, eta=ETA, backend="auto"):
         super().__init__()
-        if stride < 1 or padding < 0 or eta < 0:
+        if stride < 1 or padding < 0 or not eta >= 0:
             raise ValueError(f"stride must be >= 1, padding and eta >= 0, not {stride}, {padding} and {eta}")
-        self.eta = eta
+        self.padding, self.eta = padding, eta
         self.forward, self.input_grad, self.weight_grad = kernels.select(backend, stride, padding)
 
     def construct(self, x, w):
+        _check_shapes(x.shape, w.shape, self.padding)
         return self.forward(x, w)
 
     def bprop(self, x, w, out, dout):
         dw = self.weight_grad(dout, x, w)
         if self.eta:
-            dw = dw * (self.eta * dw.size ** 0.5 / ops.clip_by_value(ops.sqrt((dw * dw).sum()), 1e-12))
+            dw = dw * (self.eta * dw.size ** 0.5 / ops.maximum(1e-12, ops.sqrt((dw * dw).sum())))
         return self.input_grad(dout, x, w), dw
+
+
+@ops.constexpr
+def _check_shapes(x, w, padding):
+    if x[1] != w[1] or w[2] != w[3] or min(x[2:]) + 2 * padding < w[2]:
+        raise ValueError(f"adder layer: filters of shape {w} do not fit an input of shape {x}, padding {padding}")
 
 
 @functools.lru_cache(maxsize=None)

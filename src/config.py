@@ -20,6 +20,8 @@ import yaml
 
 from src.errors import UserError
 
+LEAST = {"batch_size": 1, "epoch_size": 1, "eval_interval": 1, "num_parallel_workers": 1, "class_num": 0, "device_id": 0,
+         "seed": 0, "lr": 1e-8, "momentum": 0.0, "weight_decay": 0.0, "eta": 0.0}
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "default_config.yaml"
 
 
@@ -34,7 +36,8 @@ def get_config(description, arguments=None):
         argparse.Namespace with one attribute for every key of default_config.yaml.
 
     Raises:
-        UserError: a file that cannot be read, an unknown key, a value of the wrong type or not among the choices.
+        UserError: a file that cannot be read, an unknown key, a value of the wrong type, out of range or not
+            among the choices.
         SystemExit: code 0 after --help.
     """
     defaults, helps, choices = _documents(DEFAULT_CONFIG)
@@ -51,7 +54,11 @@ def get_config(description, arguments=None):
         for key, value in values.items():
             values[key] = _checked(f"{path}: {key}", value, defaults.get(key), choices.get(key))
         parser.set_defaults(**values)
-    return parser.parse_args(arguments)
+    config = parser.parse_args(arguments)
+    for key, least in LEAST.items():
+        if getattr(config, key) < least:
+            raise UserError(f"{key} must be at least {least}, not {getattr(config, key)}")
+    return config
 
 
 class _Parser(argparse.ArgumentParser):

@@ -124,7 +124,7 @@ def create_dataset(name, folder, split, batch_size, seed=0, workers=1, shards=1,
         UserError: fewer training images than one batch, or more workers than MindSpore allows here.
     """
     layout, training = LAYOUTS[name], split == "train"
-    ds.config.set_seed(seed)
+    ds.config.set_seed(seed % 2**32)
     part = {"num_shards": shards, "shard_id": shard_id} if shards > 1 else {}
     try:
         data = _read(layout, folder, split, shuffle=training, num_parallel_workers=workers, **part)
@@ -151,7 +151,9 @@ def _read(layout, folder, split, **options):
 
 
 def _image_operations(training):
-    augmentation = [vision.RandomCrop(32, 4), vision.RandomHorizontalFlip()] if training else []
+    # RandomHorizontalFlip would draw from the same numbers as RandomCrop: upward shifts mirrored, downward ones not.
+    mirror = transforms.RandomChoice([vision.HorizontalFlip(), vision.Crop((0, 0), 32)])
+    augmentation = [vision.RandomCrop(32, 4), mirror] if training else []
     return [*augmentation, vision.Rescale(1 / 255, 0.0), vision.Normalize(MEAN, STD), vision.HWC2CHW()]
 
 
@@ -177,4 +179,4 @@ def _check_size(layout, folder, split, allow_small):
         missing = [name for name in layout.files[split] if folder / name not in present]
         raise UserError(f"{folder}: {count} {split} images instead of {official}"
                         + (f", {', '.join(missing)} missing" if missing else "")
-                        + " (--allow_small_dataset accepts fewer)")
+                        + (" (--allow_small_dataset accepts fewer)" if count < official else ""))

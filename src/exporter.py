@@ -56,6 +56,6 @@ def export(net, input_shape, file, file_format):
 def _check(net, x, file):
     expected = net(x).asnumpy()
     got = nn.GraphCell(ms.load(str(file)))(x).asnumpy()
-    error = np.abs(got - expected).max() / np.abs(expected).max()
-    if not error < 1e-5:
-        raise UserError(f"{file.name}: the reloaded model differs from the network by {error:.1e} of its largest logit")
+    error = np.abs(got - expected).max()
+    if not error <= 1e-5 * np.abs(expected).max():
+        raise UserError(f"{file.name}: the reloaded model's outputs differ from the network's by {error:.1e}")

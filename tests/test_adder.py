@@ -176,7 +176,7 @@ def test_modes_agree_bit_by_bit(name):
 
 @backends
 def test_special_values_propagate(backend):
-    """A broken input must not pass for a sound one: NaN goes to y and dx, infinities to y, and to dx as a slope of 1."""
+    """A broken input must not pass for a sound one: NaN goes to y and dx, infinity to y, and to dx as a slope of 1."""
     x, w, dy = numbers(TYPICAL)
     x[0, 1, 3, 3], x[1, 0, 2, 2], x[1, 2, 4, 4] = np.nan, np.inf, -np.inf
     y, dx, dw = expected(TYPICAL, x, w, dy, eta=0)
@@ -289,7 +289,7 @@ def test_block_count(monkeypatch, taps, outputs, limit, blocks):
 
 @modes
 def test_blocks_of_the_composed_form_add_up(monkeypatch, mode):
-    """Nine blocks in the forward pass and fifteen in the input gradient, in place of one."""
+    """Several blocks in the forward pass and in the input gradient, in place of one."""
     ms.set_context(mode=MODES[mode])
     tensors = numbers(TYPICAL)
     monkeypatch.setattr(composed, "BLOCK_BYTES", 4 * TYPICAL.filters * 40 * 3)  # 3 taps x filters x N * 5 * 4 positions

@@ -37,8 +37,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "kernels" / "adder_cpu.cc"
 SMALL_SOURCE = 'extern "C" int answer() { return 42; }\n'
 # A few shapes for every variant: x, w, stride and padding.
-SHAPES = [((1, 1, 1, 1), (1, 1, 1, 1), 1, 0), ((3, 5, 9, 7), (6, 5, 3, 3), 2, 1), ((40, 19, 8, 8), (37, 19, 3, 3), 1, 1),
-          ((2, 3, 40, 41), (9, 3, 2, 2), 3, 2), ((18, 2, 33, 32), (3, 2, 5, 5), 1, 2)]
+SHAPES = [((1, 1, 1, 1), (1, 1, 1, 1), 1, 0), ((3, 5, 9, 7), (6, 5, 3, 3), 2, 1),
+          ((40, 19, 8, 8), (37, 19, 3, 3), 1, 1), ((2, 3, 40, 41), (9, 3, 2, 2), 3, 2),
+          ((18, 2, 33, 32), (3, 2, 5, 5), 1, 2)]
 
 
 @pytest.fixture(name="cache")

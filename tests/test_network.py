@@ -166,7 +166,7 @@ def _reference():
 @pytest.mark.parametrize("backend, mode", [("kernel", ms.GRAPH_MODE), ("kernel", ms.PYNATIVE_MODE),
                                            ("composed", ms.PYNATIVE_MODE)], ids=str)
 def test_logits_match_numpy(reference, backend, mode):
-    """float32 sums near -500 differ by tens, and norms spread that over their range: 6e-5 was the worst of 4 seeds."""
+    """float32 sums near -500 differ by tens, and norms spread that over their range: 7e-5 was the worst of 4 seeds."""
     ms.set_context(mode=mode)
     values, logits = reference
     got = evaluated(values, backend)

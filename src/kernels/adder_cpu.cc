@@ -347,8 +347,8 @@ int Guarded(Function function) {
   try {
     function();
     return 0;
-  } catch (const std::exception &) {  // out of memory: MindSpore reports the code
-    return 1;
+  } catch (const std::exception &) {  // out of memory, which MindSpore reports; inside a parallel region it ends the
+    return 1;                         // process, as OpenMP demands
   }
 }
 

@@ -111,7 +111,8 @@ class InputGrad(nn.Cell):
         """sum dy * clip(x - w, -1, 1) over a block: dy [taps, positions], x [C_in, positions], w [taps, C_in]."""
         taps, channels = w.shape
         x = ops.Tile()(x, (taps, 1)).reshape((1, taps * channels, -1))
-        slope = ops.clip_by_value(ops.BiasAdd()(x, -w.reshape((-1,))), -1.0, 1.0).reshape((taps, channels, -1))
+        difference = ops.BiasAdd()(x, -w.reshape((-1,)))
+        slope = ops.maximum(-1.0, ops.minimum(1.0, difference)).reshape((taps, channels, -1))  # lets a NaN through
         return ops.ReduceSum()(ops.Tile()(dy.reshape((taps, 1, -1)), (1, channels, 1)) * slope, 0)
 
 
