@@ -15,11 +15,9 @@
 """Export a checkpoint of Adder ResNet-20: normalised images [batch_size, 3, 32, 32] to logits."""
 from pathlib import Path
 
-from src import checkpoint, dataset, device, errors
+from src import errors
 from src.config import get_config
 from src.errors import UserError
-from src.exporter import export
-from src.res20_adder import resnet20
 
 
 def main():
@@ -27,6 +25,11 @@ def main():
     if config.file_format == "AIR" and config.device_target != "Ascend":
         raise UserError("AIR is exported on Ascend only (MindSpore needs its backend); "
                         "use --device_target Ascend there, or --file_format MINDIR")
+
+    # MindSpore takes seconds to import: after the mistake that can be seen without it.
+    from src import checkpoint, dataset, device
+    from src.exporter import export
+    from src.res20_adder import resnet20
     path = checkpoint.find_checkpoint(config.checkpoint_file_path)
     device.set_up(config.device_target, config.device_id)
     backend = "onnx" if config.file_format == "ONNX" else "unrolled"

@@ -49,6 +49,7 @@ EXPECTED = {
     "python eval.py --checkpoint_file_path ckpt --eval_dataset_path data --device_target CPU": (SMALL, 0, "top-5: "),
     "bash scripts/run_export.sh ckpt MINDIR CPU --batch_size 1": ([], 0, "exported "),
     "bash scripts/run_export.sh ckpt ONNX CPU --batch_size 1": ([], 0, "exported "),
+    "bash scripts/run_export.sh ckpt AIR Ascend": ([], *NO_ASCEND),
     "python -m src.convert ResNet20-AdderNet.pth adder_resnet20_cifar10.ckpt": ([], 0, "converted 110 parameters"),
 }
 

@@ -21,10 +21,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from src.errors import UserError
+
 FLAGS = ("-std=c++17", "-O3", "-fopenmp", "-shared", "-fPIC")
 
 
-class BuildError(RuntimeError):
+class BuildError(UserError):
     """The library cannot be built here; the message says why in one line."""
 
 
