@@ -23,7 +23,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from src import synthetic
+from src import dataset, synthetic
 from src.checkpoint import load_strictly, save_parameters
 from src.dataset import MEAN, STD
 from src.res20_adder import resnet20
@@ -31,13 +31,14 @@ from src.res20_adder import resnet20
 ROOT = Path(__file__).parents[1]
 
 
-def random_network(path):
-    """Save a seeded Adder ResNet-20 whose running statistics fit noise, so that its logits are of ordinary size."""
+def random_network(path, folder):
+    """Save a seeded Adder ResNet-20 whose running statistics fit the images, so that it tells them apart."""
     ms.set_seed(1)
-    net, random = resnet20(10), np.random.default_rng(1)
+    net = resnet20(10)
     net.set_train()
-    for _ in range(15):
-        net(ms.Tensor(random.standard_normal((8, 3, 32, 32), np.float32)))
+    for _ in range(3):
+        for images, _ in dataset.create_dataset("synthetic", folder, "test", 50).create_tuple_iterator(num_epochs=1):
+            net(images)
     save_parameters(net.parameters_dict(), path)
 
 
@@ -45,8 +46,8 @@ def random_network(path):
 def fixture_home(tmp_path_factory):
     """A folder with net.ckpt and the synthetic set."""
     home = tmp_path_factory.mktemp("eval")
-    random_network(home / "net.ckpt")
     synthetic.write(home / "synthetic-binary")
+    random_network(home / "net.ckpt", home / "synthetic-binary")
     return home
 
 

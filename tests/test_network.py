@@ -97,7 +97,7 @@ def test_first_weights():
         np.testing.assert_array_equal(value, weights[1][name])
     assert np.any(weights[0]["layer1.0.conv1.adder"] != weights[2]["layer1.0.conv1.adder"])
     adder = weights[0]["layer3.0.conv1.adder"]
-    assert abs(adder.mean()) < 0.001 and abs(adder.std() / np.sqrt(2 / (9 * 64)) - 1) < 0.02
+    assert abs(adder.mean()) < 0.02 and abs(adder.std() - 1) < 0.02
 
 
 class Reference:
@@ -239,7 +239,7 @@ def test_memory_of_training():
     """Below 2 GiB at the batch size of the recipe; twice the images take at most twice as much more."""
     small, medium, large = (peak_memory(TRAINING, batch) for batch in (64, 128, 256))
     assert large < 2
-    assert large - medium < 2.5 * max(medium - small, 0.05)
+    assert large <= 2 * medium <= 4 * small  # what does not depend on the batch hides the rest at small ones
 
 
 def test_memory_of_the_composed_form():

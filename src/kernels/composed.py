@@ -112,7 +112,8 @@ class InputGrad(nn.Cell):
         taps, channels = w.shape
         x = ops.Tile()(x, (taps, 1)).reshape((1, taps * channels, -1))
         difference = ops.BiasAdd()(x, -w.reshape((-1,)))
-        slope = ops.maximum(-1.0, ops.minimum(1.0, difference)).reshape((taps, channels, -1))  # lets a NaN through
+        slope = ops.clip_by_value(difference, -1.0, 1.0)
+        slope = ops.Select()(ops.IsNan()(difference), difference, slope).reshape((taps, channels, -1))
         return ops.ReduceSum()(ops.Tile()(dy.reshape((taps, 1, -1)), (1, channels, 1)) * slope, 0)
 
 
