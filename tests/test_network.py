@@ -218,7 +218,6 @@ ops.GradOperation(get_all=True, sens_param=True)(op)(x, w, op(x, w))[0].asnumpy(
 def peak_memory(script, batch):
     """GiB at most that a process of its own holds."""
     code = f"""
-import resource
 import mindspore as ms, numpy as np
 from mindspore import ops
 from src.adder import AdderOp
@@ -227,7 +226,8 @@ from src.train_step import TrainStep, sgd
 ms.set_context(mode=ms.GRAPH_MODE)
 BATCH = {batch}
 {script}
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20)
+status = dict(line.split(":", 1) for line in open("/proc/self/status", encoding="utf-8"))
+print("peak", int(status["VmHWM"].split()[0]) / 2 ** 20)  # ru_maxrss would start at the peak of the process that forked
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300,
                           check=False)
