@@ -116,18 +116,20 @@ def test_default_cache_folder(cache, source, monkeypatch, tmp_path):
 
 
 def test_what_makes_another_library(cache, source, monkeypatch, tmp_path):
-    """Source, flags, the compiler, and its version or processor, which show in the macros that it predefines."""
+    """Source, headers, flags, the compiler, its version and processor, which show in the macros that it predefines."""
     libraries = [build.library(source)]
     source.write_text(SMALL_SOURCE.replace("42", "43"), "utf-8")
     libraries.append(rebuilt(source))
     assert answer(libraries[-1]) == 43
+    source.with_name("constants.h").write_text("// read by a source file beside it", "utf-8")
+    libraries.append(rebuilt(source))
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-DNAME"))
     libraries.append(rebuilt(source))
     wrapper = tmp_path / "wrapper"
     for macro in ("-D__VERSION_OF_TEST__=1", "-D__VERSION_OF_TEST__=2"):
         monkeypatch.setenv("CXX", str(script(wrapper, f'exec {real_compiler()} {macro} "$@"')))
         libraries.append(rebuilt(source))
-    assert len(set(libraries)) == 5 and set(cache.iterdir()) == set(libraries)
+    assert len(set(libraries)) == 6 and set(cache.iterdir()) == set(libraries)
 
 
 def test_several_processes_at_once(cache, source, monkeypatch, tmp_path):

@@ -14,333 +14,441 @@
 // ============================================================================
 // Adder layer on CPU: y = -sum |x - w| and AdderNet's two gradients (arXiv 1912.13200, eqs. 2, 5, 6).
 //
-// No patches are ever copied. Every image is zero-padded and flattened row by row, so that moving the window is moving
-// a pointer: output q = i * cols + j reads input q + offset(tap). Outputs are computed for the whole padded width and
-// cropped when they are stored. A stride s splits the padded image into its s x s phases (rows r, r+s, r+2s, ... and
-// columns likewise); inside a phase the window moves by one, so stride 2 costs no more than stride 1. Several small
-// images are laid end to end in one tile, which keeps the vectors full on 8x8 maps.
+// sum |x - w| = 2 * (sum max(x, w) - sum x / 2 - sum w / 2): a maximum and a multiply-add, by one, issue side by side, and
+// so a pair (x, w) costs what a pair of a convolution costs. The two other sums are one per position and one per filter;
+// they are what the accumulators start from, so that no two large sums cancel at the end. x and w are centred before, by
+// a constant per channel, which changes no difference and keeps the accuracy where both lie far from zero.
 //
-// Tiles are independent and are shared out among OpenMP threads; no result depends on how many threads there are.
+// Tiles (see packing.h) are shared out among OpenMP threads; no result depends on how many threads there are.
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <limits>
+#include <numeric>
 #include <vector>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
+#if defined(_OPENMP)
+#include <omp.h>
 #endif
+
+#include "packing.h"
+#include "simd.h"
 
 namespace {
 
-// One source for every vector width: the compiler lowers vector types to AVX-512, AVX, NEON or anything else it knows.
-// Only minimum and maximum are spelt out, since GCC makes two instructions of `a < b ? a : b`.
-#if defined(__AVX512F__)
-constexpr int kLanes = 16, kRegisters = 32;
-typedef __m512 Vec;
-inline Vec Min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
-inline Vec Max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
-#elif defined(__AVX__)
-constexpr int kLanes = 8, kRegisters = 16;
-typedef __m256 Vec;
-inline Vec Min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
-inline Vec Max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
-#elif defined(__aarch64__)
-constexpr int kLanes = 4, kRegisters = 32;
-typedef float32x4_t Vec;
-inline Vec Min(Vec a, Vec b) { return vminq_f32(a, b); }
-inline Vec Max(Vec a, Vec b) { return vmaxq_f32(a, b); }
-#else
-constexpr int kLanes = 4, kRegisters = 16;
-typedef float Vec __attribute__((vector_size(16)));
-inline Vec Min(Vec a, Vec b) { return a < b ? a : b; }
-inline Vec Max(Vec a, Vec b) { return a > b ? a : b; }
-#endif
-typedef int32_t Mask __attribute__((vector_size(4 * kLanes)));
-typedef float VecUnaligned __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
-
 // Register blocks: accumulators plus operands fill the register file.
-constexpr int kFilters = kRegisters == 32 ? 8 : 4;    // forward: filters x vectors of outputs
-constexpr int kVectors = 3;
-constexpr int kChannels = kRegisters == 32 ? 4 : 2;   // input gradient: channels x vectors of inputs
-constexpr int kInputVectors = 2;
-constexpr int kRows = kRegisters == 32 ? 4 : 2;       // weight gradient: filters x taps
+constexpr int kVectors = 2;                              // vectors of positions
+constexpr int kFilters = kRegisters == 32 ? 8 : 4;       // forward: filters x vectors
+constexpr int kChannels = kRegisters == 32 ? 4 : 2;      // input gradient: channels x vectors
+constexpr int kRows = kRegisters == 32 ? 4 : 2;          // weight gradient: filters x taps
 constexpr int kTaps = kRegisters == 32 ? 6 : 4;
-constexpr int64_t kBlock = 6 * kLanes;                // a tile is whole blocks for kVectors and for kInputVectors
-constexpr int64_t kTileLength = 1024;                 // least positions in a tile, where there are images enough
-constexpr int64_t kGroups = 16;                       // partial sums of the weight gradient; fixed, see above
+constexpr int64_t kDotLength = 1024;                     // weight gradient: positions in a dot product, if there are
+constexpr int64_t kGroups = 16;                          // its partial sums; fixed, for the same result on any machine
 
-inline Vec Load(const float *p) { return *reinterpret_cast<const VecUnaligned *>(p); }
-inline void Store(float *p, Vec v) { *reinterpret_cast<VecUnaligned *>(p) = v; }
-inline Vec Splat(float v) { return Vec{} + v; }
-inline Vec Abs(Vec v) { return reinterpret_cast<Vec>(reinterpret_cast<Mask>(v) & 0x7fffffff); }
-// With the value as second operand a NaN passes through, on every processor.
-inline Vec HardTanh(Vec v) { return Max(Splat(-1.0f), Min(Splat(1.0f), v)); }
-inline float Sum(Vec v) {
-  float sum = 0;
-  for (int i = 0; i < kLanes; ++i) sum += v[i];
-  return sum;
-}
-inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
+thread_local Scratch scratch_x, scratch_sum, scratch_dy, scratch_out;
 
-// Sizes of one layer and of its flattened form.
-struct Layer {
-  int64_t batch, channels, height, width, filters, kernel, stride, padding, out_height, out_width;
-  int64_t phases;            // phases that any tap reads, per direction: min(kernel, stride)
-  int64_t rows, cols, plane; // one phase of one padded image
-  int64_t images, tiles;     // images in a tile, tiles in the batch
-  int64_t length;            // positions in a tile, whole blocks
-  int64_t halo;              // the farthest that a tap reaches
-  int64_t pitch;             // floats from one row of a tile to the next: an odd number of cache lines
-
-  Layer(const int64_t *x_shape, const int64_t *w_shape, const int32_t *geometry)
-      : batch(x_shape[0]), channels(x_shape[1]), height(x_shape[2]), width(x_shape[3]), filters(w_shape[0]),
-        kernel(w_shape[2]), stride(geometry[0]), padding(geometry[1]) {
-    out_height = (height + 2 * padding - kernel) / stride + 1;
-    out_width = (width + 2 * padding - kernel) / stride + 1;
-    phases = std::min(kernel, stride);
-    rows = CeilDiv(height + 2 * padding, stride);
-    cols = CeilDiv(width + 2 * padding, stride);
-    plane = rows * cols;
-    images = std::min(batch, CeilDiv(kTileLength, plane));
-    tiles = CeilDiv(batch, images);
-    length = RoundUp(images * plane, kBlock);
-    halo = Offset(kernel - 1, kernel - 1);
-    pitch = (CeilDiv(length + halo, 16) | 1) * 16;
-  }
-  int64_t Taps() const { return channels * kernel * kernel; }
-  int64_t InputRows() const { return RoundUp(channels, kChannels) * phases * phases; }
-  int64_t FilterRows() const { return RoundUp(RoundUp(filters, kFilters), kRows); }
-  int64_t ImagesIn(int64_t tile) const { return std::min(images, batch - tile * images); }
-  // Row of a tile that holds phase (i, j) of channel c; a tap (i, j) lies in phase (i % stride, j % stride).
-  int64_t InputRow(int64_t c, int64_t i, int64_t j) const { return (c * phases + i) * phases + j; }
-  int64_t Offset(int64_t i, int64_t j) const { return i / stride * cols + j / stride; }
-};
-
-// Calls visit(image_value, tile_value) for runs of a phase: `count` values, `stride` apart in the image, side by side
-// in the tile.
-template <typename Visit>
-void ForEachInputRun(const Layer &l, int64_t tile, Visit visit) {
-  for (int64_t n = 0; n < l.ImagesIn(tile); ++n)
-    for (int64_t c = 0; c < l.channels; ++c)
-      for (int64_t pi = 0; pi < l.phases; ++pi)
-        for (int64_t pj = 0; pj < l.phases; ++pj) {
-          const int64_t first = std::max<int64_t>(0, CeilDiv(l.padding - pj, l.stride));
-          const int64_t last = std::min(l.cols, CeilDiv(l.width + l.padding - pj, l.stride));
-          for (int64_t r = 0; r < l.rows; ++r) {
-            const int64_t row = r * l.stride + pi - l.padding;
-            if (row < 0 || row >= l.height || first >= last) continue;
-            const int64_t image = (((tile * l.images + n) * l.channels + c) * l.height + row) * l.width;
-            visit(image + first * l.stride + pj - l.padding,
-                  l.InputRow(c, pi, pj) * l.pitch + n * l.plane + r * l.cols + first, last - first);
-          }
-        }
+// How many parts to cut `blocks` into, so that every thread has work where there are few tiles.
+int64_t Parts(int64_t tiles, int64_t blocks) {
+#if defined(_OPENMP)
+  const int64_t wanted = 2 * omp_get_max_threads();
+#else
+  const int64_t wanted = 1;
+#endif
+  return tiles >= wanted ? 1 : std::min(blocks, CeilDiv(wanted, tiles));
 }
 
-// Calls visit(output_index, tile_index) for every row of every output map.
-template <typename Visit>
-void ForEachOutputRun(const Layer &l, int64_t tile, Visit visit) {
-  for (int64_t n = 0; n < l.ImagesIn(tile); ++n)
-    for (int64_t f = 0; f < l.filters; ++f)
-      for (int64_t i = 0; i < l.out_height; ++i)
-        visit((((tile * l.images + n) * l.filters + f) * l.out_height + i) * l.out_width,
-              f * l.pitch + n * l.plane + i * l.cols);
-}
-
-// x [N, C, H, W] -> tile [InputRows, pitch], zero wherever the image is padded.
-void PackInput(const Layer &l, int64_t tile, const float *x, std::vector<float> *packed) {
-  packed->assign(l.InputRows() * l.pitch, 0.0f);
-  float *out = packed->data();
-  ForEachInputRun(l, tile, [&](int64_t from, int64_t to, int64_t count) {
-    if (l.stride == 1) {
-      std::memcpy(out + to, x + from, count * sizeof(float));
-    } else {
-      for (int64_t i = 0; i < count; ++i) out[to + i] = x[from + i * l.stride];
-    }
-  });
-}
-
-// dy [N, F, H', W'] -> [FilterRows, pitch] behind `halo` leading zeros; zero wherever there is no output.
-void PackOutputGrad(const Layer &l, int64_t tile, const float *dy, std::vector<float> *packed) {
-  packed->assign(l.halo + l.FilterRows() * l.pitch, 0.0f);
-  float *out = packed->data() + l.halo;
-  ForEachOutputRun(l, tile, [&](int64_t from, int64_t to) {
-    std::memcpy(out + to, dy + from, l.out_width * sizeof(float));
-  });
-}
-
-// out[f][q] = sum_k |x[offset_k + q] - w[k][f]| for kFilters filters and kVectors vectors of positions.
-void ForwardBlock(int64_t taps, const float *x, const int64_t *offsets, const float *w, float *out, int64_t pitch) {
-  Vec acc[kFilters][kVectors] = {};
-  for (int64_t k = 0; k < taps; ++k, w += kFilters) {
-    Vec xs[kVectors];
-    for (int v = 0; v < kVectors; ++v) xs[v] = Load(x + offsets[k] + v * kLanes);
-#pragma GCC unroll 8
-    for (int f = 0; f < kFilters; ++f)
-      for (int v = 0; v < kVectors; ++v) acc[f][v] += Abs(xs[v] - w[f]);
-  }
-  for (int f = 0; f < kFilters; ++f)
-    for (int v = 0; v < kVectors; ++v) Store(out + f * pitch + v * kLanes, acc[f][v]);
-}
-
-// dx[c][u] = sum_k dy[u - offset_k] * HardTanh(w[k][c] - x[c][u]); k runs over filters and over the taps of one phase.
-void InputGradBlock(int64_t taps, const float *dy, const int64_t *offsets, const float *w, const float *x, float *dx,
-                    int64_t row) {
-  Vec acc[kChannels][kInputVectors] = {}, xs[kChannels][kInputVectors];
-  for (int c = 0; c < kChannels; ++c)
-    for (int v = 0; v < kInputVectors; ++v) xs[c][v] = Load(x + c * row + v * kLanes);
-  for (int64_t k = 0; k < taps; ++k, w += kChannels) {
-    Vec g[kInputVectors];
-    for (int v = 0; v < kInputVectors; ++v) g[v] = Load(dy + offsets[k] + v * kLanes);
-#pragma GCC unroll 8
-    for (int c = 0; c < kChannels; ++c)
-      for (int v = 0; v < kInputVectors; ++v) acc[c][v] += g[v] * HardTanh(w[c] - xs[c][v]);
-  }
-  for (int c = 0; c < kChannels; ++c)
-    for (int v = 0; v < kInputVectors; ++v) Store(dx + c * row + v * kLanes, acc[c][v]);
-}
-
-// dw[f][k] += sum_q dy[f][q] * x[offset_k + q] for kRows filters and kTaps taps: long dot products over a tile.
-void WeightGradBlock(int64_t length, const float *dy, int64_t pitch, const float *x, const int64_t *offsets, float *dw,
-                     int64_t taps) {
-  Vec acc[kRows][kTaps] = {};
-  for (int64_t q = 0; q < length; q += kLanes) {
-    Vec g[kRows];
-    for (int f = 0; f < kRows; ++f) g[f] = Load(dy + f * pitch + q);
-#pragma GCC unroll 8
-    for (int k = 0; k < kTaps; ++k) {
-      const Vec xs = Load(x + offsets[k] + q);
-      for (int f = 0; f < kRows; ++f) acc[f][k] += g[f] * xs;
-    }
-  }
-  for (int f = 0; f < kRows; ++f)
-    for (int k = 0; k < kTaps; ++k) dw[f * taps + k] += Sum(acc[f][k]);
-}
-
-// Where each tap (c, i, j) reads in a packed input tile; padded to whole blocks with harmless zeros.
-std::vector<int64_t> TapOffsets(const Layer &l) {
-  std::vector<int64_t> offsets;
-  for (int64_t c = 0; c < l.channels; ++c)
-    for (int64_t i = 0; i < l.kernel; ++i)
-      for (int64_t j = 0; j < l.kernel; ++j)
-        offsets.push_back(l.InputRow(c, i % l.stride, j % l.stride) * l.pitch + l.Offset(i, j));
-  offsets.resize(RoundUp(l.Taps(), kTaps), 0);
-  return offsets;
-}
-
-void Forward(const Layer &l, const float *x, const float *w, float *y) {
-  const int64_t taps = l.Taps(), blocks = CeilDiv(l.filters, kFilters);
-  const std::vector<int64_t> offsets = TapOffsets(l);
-  std::vector<float> weights(blocks * taps * kFilters, 0.0f);  // [block, tap, filter of the block]
+// A constant per channel: the mean weight there.
+std::vector<float> Centres(const Layer &l, const float *w) {
+  std::vector<float> by_tap(l.taps, 0.0f), centres(l.channels, 0.0f);
   for (int64_t f = 0; f < l.filters; ++f)
-    for (int64_t k = 0; k < taps; ++k) weights[(f / kFilters * taps + k) * kFilters + f % kFilters] = w[f * taps + k];
-
-#pragma omp parallel
-  {
-    std::vector<float> input, output(l.FilterRows() * l.pitch);
-#pragma omp for schedule(dynamic)
-    for (int64_t tile = 0; tile < l.tiles; ++tile) {
-      PackInput(l, tile, x, &input);
-      for (int64_t q = 0; q < l.length; q += kVectors * kLanes)
-        for (int64_t b = 0; b < blocks; ++b)
-          ForwardBlock(taps, input.data() + q, offsets.data(), &weights[b * taps * kFilters],
-                       &output[b * kFilters * l.pitch + q], l.pitch);
-      ForEachOutputRun(l, tile, [&](int64_t to, int64_t from) {
-        for (int64_t j = 0; j < l.out_width; ++j) y[to + j] = -output[from + j];
-      });
-    }
-  }
+    for (int64_t k = 0; k < l.taps; ++k) by_tap[k] += w[f * l.taps + k];
+  const int64_t window = l.kernel * l.kernel;
+  for (int64_t k = 0; k < l.taps; ++k) centres[k / window] += by_tap[k] / (l.filters * window);
+  return centres;
 }
 
-// The taps of one phase, for the input gradient.
-struct PhaseTaps {
-  std::vector<int64_t> offsets;  // [filter, tap]: into the packed dy, relative to the input's position
-  std::vector<float> weights;    // [channel block, filter, tap, channel of the block]
+// ---- forward ----
 
-  PhaseTaps(const Layer &l, const float *w, int64_t pi, int64_t pj) {
-    for (int64_t f = 0; f < l.filters; ++f)
-      for (int64_t i = pi; i < l.kernel; i += l.stride)
-        for (int64_t j = pj; j < l.kernel; j += l.stride) offsets.push_back(f * l.pitch - l.Offset(i, j));
-    for (int64_t c0 = 0; c0 < l.channels; c0 += kChannels)
-      for (int64_t f = 0; f < l.filters; ++f)
-        for (int64_t i = pi; i < l.kernel; i += l.stride)
-          for (int64_t j = pj; j < l.kernel; j += l.stride)
-            for (int64_t c = c0; c < c0 + kChannels; ++c)
-              weights.push_back(c < l.channels ? w[((f * l.channels + c) * l.kernel + i) * l.kernel + j] : 0.0f);
+// out[f][q] = sum_k max(x[offset_k + q], w[k][f]) - half_x[q] - half_w[f] = sum_k |x - w| / 2, for kFilters filters and n
+// vectors of positions q.
+template <int n>
+NO_INLINE void ForwardBlock(int64_t taps, const float *x, const int64_t *offsets, const float *w, const Vec *half_x,
+                            const float *half_w, Vec (*out)[n]) {
+  const Vec one = One();
+  Vec sum[kFilters][n];
+  UNROLL
+  for (int f = 0; f < kFilters; ++f)
+    UNROLL
+    for (int v = 0; v < n; ++v) sum[f][v] = -half_x[v] - half_w[f];
+  for (int64_t k = 0; k < taps; ++k, w += kFilters) {
+    Vec xs[n];
+    UNROLL
+    for (int v = 0; v < n; ++v) xs[v] = Load(x + offsets[k] + v * kLanes);
+    UNROLL
+    for (int f = 0; f < kFilters; ++f)
+      UNROLL
+      for (int v = 0; v < n; ++v) sum[f][v] = AddMax(sum[f][v], xs[v], w + f, one);
+  }
+  UNROLL
+  for (int f = 0; f < kFilters; ++f)
+    UNROLL
+    for (int v = 0; v < n; ++v) out[f][v] = sum[f][v];
+}
+
+// The filters in blocks, [block, tap, filter of the block], centred, with half the sum of each.
+struct Filters {
+  int64_t blocks;
+  std::vector<float> values, half_sums;
+
+  Filters(const Layer &l, const float *w, const std::vector<float> &centres)
+      : blocks(CeilDiv(l.filters, kFilters)), values(blocks * kFilters * l.taps, 0.0f),
+        half_sums(blocks * kFilters, 0.0f) {
+    for (int64_t f = 0; f < l.filters; ++f) {
+      double sum = 0.0;
+      float *to = &values[f / kFilters * l.taps * kFilters + f % kFilters];
+      for (int64_t c = 0; c < l.channels; ++c)
+        for (int64_t i = 0; i < l.kernel * l.kernel; ++i, ++w, to += kFilters) {
+          *to = *w - centres[c];
+          sum += *to;
+        }
+      half_sums[f] = static_cast<float>(sum / 2);
+    }
   }
 };
 
-void InputGrad(const Layer &l, const float *dy, const float *x, const float *w, float *dx) {
-  std::vector<PhaseTaps> phases;
-  for (int64_t i = 0; i < l.phases; ++i)
-    for (int64_t j = 0; j < l.phases; ++j) phases.emplace_back(l, w, i, j);
-  const int64_t row = l.phases * l.phases * l.pitch;  // from one channel to the next
+// What happens to the sums on their way to memory: y = max(floor, scale * sum |x - w| / 2 + shift + residual).
+struct Epilogue {
+  std::vector<float> scale, shift;  // per filter
+  const float *residual = nullptr;  // as y
+  float floor = -std::numeric_limits<float>::infinity();
 
-#pragma omp parallel
-  {
-    std::vector<float> input, grad, output(l.InputRows() * l.pitch);
-#pragma omp for schedule(dynamic)
-    for (int64_t tile = 0; tile < l.tiles; ++tile) {
-      PackInput(l, tile, x, &input);
-      PackOutputGrad(l, tile, dy, &grad);
-      for (int64_t q = 0; q < l.length; q += kInputVectors * kLanes)
-        for (int64_t c = 0; c < l.channels; c += kChannels)
-          for (size_t p = 0; p < phases.size(); ++p) {
-            const int64_t taps = phases[p].offsets.size(), at = c * row + p * l.pitch + q;
-            InputGradBlock(taps, grad.data() + l.halo + q, phases[p].offsets.data(), &phases[p].weights[c * taps],
-                           &input[at], &output[at], row);
-          }
-      const int64_t size = l.channels * l.height * l.width;  // inputs that no window reaches keep a zero gradient
-      std::memset(dx + tile * l.images * size, 0, l.ImagesIn(tile) * size * sizeof(float));
-      ForEachInputRun(l, tile, [&](int64_t to, int64_t from, int64_t count) {
-        for (int64_t i = 0; i < count; ++i) dx[to + i * l.stride] = output[from + i];
-      });
+  explicit Epilogue(int64_t filters) : scale(filters, -2.0f), shift(filters, 0.0f) {}
+
+  void Apply(Vec sum, int64_t f, int64_t at, int64_t count, float *y) const {
+    Vec value = sum * scale[f] + shift[f];
+    if (count >= kLanes) {
+      if (residual) value += Load(residual + at);
+      Store(y + at, Max(Splat(floor), value));
+    } else {
+      for (int64_t i = 0; i < count; ++i) {
+        const float v = residual ? value[i] + residual[at + i] : value[i];
+        y[at + i] = v < floor ? floor : v;
+      }
     }
   }
-}
+};
 
-// dw = sum dy * (x - w) = (sum dy * x) - w * (sum dy). Each group of tiles has sums of its own, added up in order.
-void WeightGrad(const Layer &l, const float *dy, const float *x, const float *w, float *dw) {
-  const std::vector<int64_t> offsets = TapOffsets(l);
-  const int64_t taps = l.Taps(), columns = offsets.size(), size = l.FilterRows() * columns;
-  const int64_t groups = std::min(l.tiles, kGroups);
-  std::vector<float> products(groups * size, 0.0f);
-  std::vector<double> sums(groups * l.filters, 0.0);
+class Forward {
+ public:
+  Forward(const Layer &layer, const float *x, const float *w, const Epilogue &epilogue)
+      : l(layer), input{x, l.batch * l.channels, l.height, l.width}, e(epilogue), centres(Centres(l, w)),
+        filters(l, w, centres),
+        band(BandRows(l.out_height, [&](int64_t rows) { return InputTile(l, 0, rows).Size(); })),
+        offsets(InputTile(l, 0, band).Offsets(0, l.channels)) {}
 
-#pragma omp parallel
-  {
-    std::vector<float> input, grad;
-#pragma omp for schedule(dynamic)
-    for (int64_t group = 0; group < groups; ++group)
-      for (int64_t tile = group; tile < l.tiles; tile += groups) {
-        PackInput(l, tile, x, &input);
-        PackOutputGrad(l, tile, dy, &grad);
-        for (int64_t k = 0; k < columns; k += kTaps)
-          for (int64_t f = 0; f < l.filters; f += kRows)
-            WeightGradBlock(l.length, &grad[l.halo + f * l.pitch], l.pitch, input.data(), &offsets[k],
-                            &products[group * size + f * columns + k], columns);
-        for (int64_t f = 0; f < l.filters; ++f) {
-          Vec sum = {};
-          for (int64_t q = 0; q < l.length; q += kLanes) sum += Load(&grad[l.halo + f * l.pitch + q]);
-          sums[group * l.filters + f] += Sum(sum);
-        }
+  void Run(float *y) const {
+    const int64_t bands = CeilDiv(l.out_height, band), parts = Parts(l.batch * bands, filters.blocks);
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t item = 0; item < l.batch * bands * parts; ++item) {
+      const int64_t part = item % parts, row = item / parts % bands * band, n = item / parts / bands;
+      RunTile(n, row, filters.blocks * part / parts, filters.blocks * (part + 1) / parts, y);
+    }
+  }
+
+ private:
+  const Layer &l;
+  const Planes input;
+  const Epilogue &e;
+  const std::vector<float> centres;
+  const Filters filters;
+  const int64_t band;
+  const std::vector<int64_t> offsets;
+
+  void RunTile(int64_t n, int64_t row, int64_t first_block, int64_t last_block, float *y) const {
+    const InputTile tile(l, row, band);
+    float *x = scratch_x.Get(tile.Size()), *sum_of_channels = scratch_sum.Get(tile.ChannelSize());
+    PackSum(tile, n, sum_of_channels);
+    tile.PackChannels(input, n, centres, 0, l.channels, x);
+    const int64_t positions = std::min(band, l.out_height - row) * l.out_width;
+    const int64_t at = (n * l.filters * l.out_height + row) * l.out_width;
+    for (int64_t q = 0; q < positions; q += kVectors * kLanes) {
+      const auto run = positions - q > kLanes ? &Forward::RunPositions<kVectors> : &Forward::RunPositions<1>;
+      (this->*run)(x + q, sum_of_channels + q, first_block, last_block, at + q, positions - q, y);
+    }
+  }
+
+  // The sum of an image's centred channels, packed like one of them.
+  void PackSum(const InputTile &tile, int64_t n, float *out) const {
+    const float *image = input.Plane(n * l.channels);
+    const int64_t plane = l.height * l.width;
+    const int64_t first = std::max<int64_t>(0, tile.grid.row) * l.width;
+    const int64_t last = std::min(l.height, tile.grid.row + tile.grid.rows * l.stride) * l.width;
+    float *sum = scratch_out.Get(plane);
+    int64_t i = first;
+    for (; i + kLanes <= last; i += kLanes) {
+      Vec lanes = {};
+      for (int64_t c = 0; c < l.channels; ++c) lanes += Load(image + c * plane + i) - centres[c];
+      Store(sum + i, lanes);
+    }
+    for (; i < last; ++i) {
+      sum[i] = 0.0f;
+      for (int64_t c = 0; c < l.channels; ++c) sum[i] += image[c * plane + i] - centres[c];
+    }
+    tile.PackPlane({sum, 1, l.height, l.width}, 0, 0.0f, -std::accumulate(centres.begin(), centres.end(), 0.0f), out);
+  }
+
+  // n vectors of positions, of which `count` positions are wanted; `at` is the first one's index in y, for filter 0.
+  template <int n>
+  void RunPositions(const float *x, const float *sum_of_channels, int64_t first_block, int64_t last_block, int64_t at,
+                    int64_t count, float *y) const {
+    Vec half_x[n] = {}, sums[kFilters][n];
+    for (int64_t k = 0; k < l.kernel * l.kernel; ++k)
+      for (int v = 0; v < n; ++v) half_x[v] += Load(sum_of_channels + offsets[k] + v * kLanes);
+    for (int v = 0; v < n; ++v) half_x[v] *= 0.5f;
+    for (int64_t f = first_block * kFilters; f < last_block * kFilters; f += kFilters) {
+      ForwardBlock<n>(l.taps, x, offsets.data(), &filters.values[f * l.taps], half_x, &filters.half_sums[f], sums);
+      for (int64_t i = 0; i < std::min<int64_t>(kFilters, l.filters - f); ++i)
+        for (int v = 0; v < n; ++v)
+          e.Apply(sums[i][v], f + i, at + (f + i) * l.out_height * l.out_width + v * kLanes, count - v * kLanes, y);
+    }
+  }
+};
+
+// ---- gradient of the input ----
+
+// dx[c][u] = sum_k dy[offset_k + u] * clip(w[k][c] - x[c][u], -1, 1) for kChannels channels and n vectors of inputs u; k
+// runs over filters and over the taps of one phase.
+template <int n>
+NO_INLINE void InputGradBlock(int64_t taps, const float *dy, const int64_t *offsets, const float *w, const float *x,
+                              int64_t pitch, float *dx) {
+  const Vec one = One();
+  Vec sum[kChannels][n], xs[kChannels][n];
+  UNROLL
+  for (int c = 0; c < kChannels; ++c)
+    UNROLL
+    for (int v = 0; v < n; ++v) {
+      xs[c][v] = Load(x + c * pitch + v * kLanes);
+      sum[c][v] = xs[c][v] - xs[c][v];  // zero, but NaN where x is not finite, which clipping might hide
+    }
+  for (int64_t k = 0; k < taps; ++k, w += kChannels) {
+    Vec g[n];
+    UNROLL
+    for (int v = 0; v < n; ++v) g[v] = Load(dy + offsets[k] + v * kLanes);
+    UNROLL
+    for (int c = 0; c < kChannels; c += 2)
+      UNROLL
+      for (int v = 0; v < n; ++v) {
+        sum[c][v] = AddClipped<false>(sum[c][v], g[v], xs[c][v], w + c, one);
+        sum[c + 1][v] = AddClipped<true>(sum[c + 1][v], g[v], xs[c + 1][v], w + c + 1, one);
       }
   }
-  for (int64_t f = 0; f < l.filters; ++f) {
-    double sum = 0.0;
-    for (int64_t group = 0; group < groups; ++group) sum += sums[group * l.filters + f];
-    for (int64_t k = 0; k < taps; ++k) {
-      double product = 0.0;
-      for (int64_t group = 0; group < groups; ++group) product += products[group * size + f * columns + k];
-      dw[f * taps + k] = static_cast<float>(product - w[f * taps + k] * sum);
+  UNROLL
+  for (int c = 0; c < kChannels; ++c)
+    UNROLL
+    for (int v = 0; v < n; ++v) Store(dx + c * pitch + v * kLanes, sum[c][v]);
+}
+
+// The inputs at rows i, i + stride, ... and columns j, j + stride, ... of the padded image: all are read by the same taps.
+struct Phase {
+  int64_t i, j, row, rows, col, cols;  // the first row and column inside the image, and how many there are
+  int64_t row_taps, col_taps;
+  std::vector<float> weights;          // [channel block, filter, tap, channel of the block]
+
+  Phase(const Layer &l, const float *w, int64_t i0, int64_t j0)
+      : i(i0), j(j0), row(CeilDiv(l.padding - i0, l.stride)), rows(CeilDiv(l.height + l.padding - i0, l.stride) - row),
+        col(CeilDiv(l.padding - j0, l.stride)), cols(CeilDiv(l.width + l.padding - j0, l.stride) - col),
+        row_taps(std::max<int64_t>(0, CeilDiv(l.kernel - i0, l.stride))),
+        col_taps(std::max<int64_t>(0, CeilDiv(l.kernel - j0, l.stride))) {
+    weights.reserve(RoundUp(l.channels, kChannels) * l.filters * row_taps * col_taps);
+    for (int64_t c0 = 0; c0 < l.channels; c0 += kChannels)
+      for (int64_t f = 0; f < l.filters; ++f)
+        for (int64_t m = i; m < l.kernel; m += l.stride)
+          for (int64_t n = j; n < l.kernel; n += l.stride)
+            for (int64_t c = c0; c < c0 + kChannels; ++c)
+              weights.push_back(c < l.channels ? w[((f * l.channels + c) * l.kernel + m) * l.kernel + n] : 0.0f);
+  }
+
+  // Rows [first, first + count) of the phase, in x and dx.
+  Grid Inputs(const Layer &l, int64_t first, int64_t count) const {
+    return {(row + first) * l.stride + i - l.padding, col * l.stride + j - l.padding, l.stride, count, cols, 1, 0};
+  }
+  // The outputs that read them: a copy for each column of the window, shifted backwards.
+  Grid Outputs(int64_t first, int64_t count) const {
+    return {row + first - (row_taps - 1), col, 1, count + row_taps - 1, cols, col_taps, -1};
+  }
+  // Where each tap (f, m, n) starts among those, for the first input.
+  std::vector<int64_t> Offsets(const Layer &l, const Grid &outputs) const {
+    std::vector<int64_t> offsets;
+    for (int64_t f = 0; f < l.filters; ++f)
+      for (int64_t m = row_taps - 1; m >= 0; --m)
+        for (int64_t n = 0; n < col_taps; ++n)
+          offsets.push_back(f * outputs.Size() + n * outputs.Pitch() + m * cols);
+    return offsets;
+  }
+};
+
+class InputGrad {
+ public:
+  InputGrad(const Layer &layer, const float *dy, const float *x, const float *w)
+      : l(layer), inputs{x, l.batch * l.channels, l.height, l.width},
+        outputs{dy, l.batch * l.filters, l.out_height, l.out_width}, blocks(CeilDiv(l.channels, kChannels)) {
+    for (int64_t i = 0; i < l.stride; ++i)
+      for (int64_t j = 0; j < l.stride; ++j) phases.emplace_back(l, w, i, j);
+    const Phase &p = phases[0];  // the one with most taps
+    rows = CeilDiv(l.height, l.stride) + 1;
+    band = BandRows(rows, [&](int64_t n) {
+      return l.filters * p.Outputs(0, n).Size() + 2 * l.channels * p.Inputs(l, 0, n).Size();
+    });
+  }
+
+  void Run(float *dx) const {
+    const int64_t bands = CeilDiv(rows, band), parts = Parts(l.batch * bands, blocks);
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t item = 0; item < l.batch * bands * parts; ++item) {
+      const int64_t part = item % parts, row = item / parts % bands * band, n = item / parts / bands;
+      for (const Phase &p : phases)
+        if (row < p.rows) RunTile(p, n, row, blocks * part / parts, blocks * (part + 1) / parts, dx);
     }
   }
+
+ private:
+  const Layer &l;
+  const Planes inputs, outputs;
+  const int64_t blocks;
+  std::vector<Phase> phases;
+  int64_t rows, band;  // the most rows of a phase, and those of them in a tile
+
+  void RunTile(const Phase &p, int64_t n, int64_t row, int64_t first_block, int64_t last_block, float *dx) const {
+    const int64_t count = std::min(band, p.rows - row), positions = count * p.cols;
+    const Grid in = p.Inputs(l, row, count), out = p.Outputs(row, count);
+    const int64_t first = first_block * kChannels, last = std::min(l.channels, last_block * kChannels);
+    const int64_t pitch = in.Pitch(), size = (last_block - first_block) * kChannels * pitch;
+    float *x = scratch_x.Get(size), *sums = scratch_out.Get(size), *dy = scratch_dy.Get(l.filters * out.Size());
+    for (int64_t c = first; c < last; ++c) Pack(inputs, n * l.channels + c, in, 0.0f, 0.0f, x + (c - first) * pitch);
+    const std::vector<int64_t> offsets = p.Offsets(l, out);
+    const int64_t taps = offsets.size();  // none, where no window looks
+    for (int64_t f = 0; taps && f < l.filters; ++f)
+      Pack(outputs, n * l.filters + f, out, 0.0f, 0.0f, dy + f * out.Size());
+    for (int64_t u = 0; u < positions; u += kVectors * kLanes) {
+      const auto block = positions - u > kLanes ? InputGradBlock<kVectors> : InputGradBlock<1>;
+      for (int64_t c = first; c < last; c += kChannels)
+        block(taps, dy + u, offsets.data(), &p.weights[c * taps], x + (c - first) * pitch + u, pitch,
+              sums + (c - first) * pitch + u);
+    }
+    for (int64_t c = first; c < last; ++c)
+      Unpack(sums + (c - first) * pitch, in, l.width, dx + (n * l.channels + c) * l.height * l.width);
+  }
+};
+
+// ---- gradient of the filters ----
+
+// dw[f][k] += sum_q dy[f][q] * x[offset_k + q] for kRows filters and kTaps taps: long dot products, over several images.
+NO_INLINE void WeightGradBlock(int64_t images, int64_t length, const float *dy, int64_t dy_image, int64_t pitch,
+                               const float *x, int64_t x_image, const int64_t *offsets, float *dw, int64_t columns) {
+  Vec sum[kRows][kTaps] = {};
+  for (int64_t n = 0; n < images; ++n, dy += dy_image, x += x_image)
+    for (int64_t q = 0; q < length; q += kLanes) {
+      Vec g[kRows];
+      UNROLL
+      for (int f = 0; f < kRows; ++f) g[f] = Load(dy + f * pitch + q);
+      UNROLL
+      for (int k = 0; k < kTaps; ++k) {
+        const Vec xs = InRegister(Load(x + offsets[k] + q));
+        UNROLL
+        for (int f = 0; f < kRows; ++f) sum[f][k] += g[f] * xs;
+      }
+    }
+  UNROLL
+  for (int f = 0; f < kRows; ++f)
+    UNROLL
+    for (int k = 0; k < kTaps; ++k) dw[f * columns + k] += Sum(sum[f][k]);
 }
+
+// dw = sum dy * (x - w) = (sum dy * x) - w * (sum dy), both centred. Each group of tiles has sums of its own, added up in
+// order at the end.
+class WeightGrad {
+ public:
+  WeightGrad(const Layer &layer, const float *dy, const float *x, const float *weights)
+      : l(layer), inputs{x, l.batch * l.channels, l.height, l.width},
+        outputs{dy, l.batch * l.filters, l.out_height, l.out_width}, w(weights), window(l.kernel * l.kernel),
+        filters(RoundUp(l.filters, kRows)), centres(Centres(l, w)),
+        rows(BandRows(l.out_height, [&](int64_t n) { return TileSize(n); })), bands(CeilDiv(l.out_height, rows)),
+        images(std::max<int64_t>(
+            1, std::min({l.batch, kDotLength / (rows * l.out_width), kTileSize / TileSize(rows)}))),
+        tiles(CeilDiv(l.batch, images) * bands), groups(std::min(tiles, kGroups)), parts(Parts(groups, l.channels)) {}
+
+  void Run(float *dw) const {
+    std::vector<std::vector<float>> products(groups * parts);
+    std::vector<double> sums(groups * l.filters, 0.0);
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t item = 0; item < groups * parts; ++item) {
+      const int64_t part = item % parts, group = item / parts;
+      products[item].assign(filters * Columns(part), 0.0f);
+      for (int64_t tile = group; tile < tiles; tile += groups)
+        RunTile(tile, part, products[item].data(), part ? nullptr : &sums[group * l.filters]);
+    }
+    for (int64_t f = 0; f < l.filters; ++f) {
+      double sum = 0.0;
+      for (int64_t group = 0; group < groups; ++group) sum += sums[group * l.filters + f];
+      for (int64_t part = 0; part < parts; ++part)
+        for (int64_t k = 0, tap = FirstChannel(part) * window; tap < FirstChannel(part + 1) * window; ++k, ++tap) {
+          double product = 0.0;
+          for (int64_t group = 0; group < groups; ++group)
+            product += products[group * parts + part][f * Columns(part) + k];
+          const double weight = w[f * l.taps + tap] - centres[tap / window];
+          dw[f * l.taps + tap] = static_cast<float>(product - weight * sum);
+        }
+    }
+  }
+
+ private:
+  const Layer &l;
+  const Planes inputs, outputs;
+  const float *w;
+  const int64_t window, filters;             // taps of a channel; filters in whole blocks
+  const std::vector<float> centres;
+  const int64_t rows, bands, images, tiles;  // a tile is `rows` rows of `images` images
+  const int64_t groups, parts;               // of tiles; of channels
+
+  Grid Outputs(int64_t row, int64_t n) const { return {row, 0, 1, n, l.out_width, 1, 0}; }
+  int64_t TileSize(int64_t n) const { return InputTile(l, 0, n).Size() + filters * Outputs(0, n).Size(); }
+  int64_t FirstChannel(int64_t part) const { return l.channels * part / parts; }
+  int64_t Columns(int64_t part) const {
+    return RoundUp((FirstChannel(part + 1) - FirstChannel(part)) * window, kTaps);
+  }
+
+  void RunTile(int64_t index, int64_t part, float *product, double *sum) const {
+    const int64_t row = index % bands * rows, first = index / bands * images, count = std::min(images, l.batch - first);
+    const int64_t columns = Columns(part), length = RoundUp(rows * l.out_width, kLanes);
+    const InputTile tile(l, row, rows);
+    const Grid grid = Outputs(row, rows);
+    const int64_t pitch = grid.Pitch(), dy_image = filters * pitch;
+    float *x = scratch_x.Get(count * tile.Size()), *dy = scratch_dy.Get(count * dy_image);
+    for (int64_t n = 0; n < count; ++n) {
+      tile.PackChannels(inputs, first + n, centres, FirstChannel(part), FirstChannel(part + 1), x + n * tile.Size());
+      for (int64_t f = 0; f < l.filters; ++f)
+        Pack(outputs, (first + n) * l.filters + f, grid, 0.0f, 0.0f, dy + n * dy_image + f * pitch);
+      std::fill(dy + n * dy_image + l.filters * pitch, dy + (n + 1) * dy_image, 0.0f);
+    }
+    std::vector<int64_t> offsets = tile.Offsets(FirstChannel(part), FirstChannel(part + 1));
+    offsets.resize(columns, offsets[0]);
+    for (int64_t k = 0; k < columns; k += kTaps)
+      for (int64_t f = 0; f < filters; f += kRows)
+        WeightGradBlock(count, length, dy + f * pitch, dy_image, pitch, x, tile.Size(), &offsets[k],
+                        product + f * columns + k, columns);
+    for (int64_t f = 0; sum && f < l.filters; ++f)
+      for (int64_t n = 0; n < count; ++n) {
+        Vec lanes = {};
+        for (int64_t q = 0; q < length; q += kLanes) lanes += Load(dy + n * dy_image + f * pitch + q);
+        sum[f] += Sum(lanes);
+      }
+  }
+};
+
+// ---- entry points ----
 
 template <typename Function>
 int Guarded(Function function) {
@@ -352,8 +460,9 @@ int Guarded(Function function) {
   }
 }
 
-template <typename T>
-const T *In(void **params, int i) { return static_cast<const T *>(params[i]); }
+inline const float *In(void **params, int i) { return static_cast<const float *>(params[i]); }
+inline const int32_t *Geometry(void **params, int i) { return static_cast<const int32_t *>(params[i]); }
+inline float *Out(void **params, int i) { return static_cast<float *>(params[i]); }
 
 }  // namespace
 
@@ -363,24 +472,24 @@ extern "C" {
 // Inputs x [N, C, H, W], w [F, C, k, k], geometry; output y [N, F, H', W'].
 int AdderForward(int, void **params, int *, int64_t **shapes, const char **, void *, void *) {
   return Guarded([&] {
-    const Layer l(shapes[0], shapes[1], In<int32_t>(params, 2));
-    Forward(l, In<float>(params, 0), In<float>(params, 1), static_cast<float *>(params[3]));
+    const Layer l(shapes[0], shapes[1], Geometry(params, 2));
+    Forward(l, In(params, 0), In(params, 1), Epilogue(l.filters)).Run(Out(params, 3));
   });
 }
 
 // Inputs dy [N, F, H', W'], x, w, geometry; output dx [N, C, H, W].
 int AdderInputGrad(int, void **params, int *, int64_t **shapes, const char **, void *, void *) {
   return Guarded([&] {
-    const Layer l(shapes[1], shapes[2], In<int32_t>(params, 3));
-    InputGrad(l, In<float>(params, 0), In<float>(params, 1), In<float>(params, 2), static_cast<float *>(params[4]));
+    const Layer l(shapes[1], shapes[2], Geometry(params, 3));
+    InputGrad(l, In(params, 0), In(params, 1), In(params, 2)).Run(Out(params, 4));
   });
 }
 
 // Inputs dy, x, w, geometry; output dw [F, C, k, k], before any adaptive rate.
 int AdderWeightGrad(int, void **params, int *, int64_t **shapes, const char **, void *, void *) {
   return Guarded([&] {
-    const Layer l(shapes[1], shapes[2], In<int32_t>(params, 3));
-    WeightGrad(l, In<float>(params, 0), In<float>(params, 1), In<float>(params, 2), static_cast<float *>(params[4]));
+    const Layer l(shapes[1], shapes[2], Geometry(params, 3));
+    WeightGrad(l, In(params, 0), In(params, 1), In(params, 2)).Run(Out(params, 4));
   });
 }
 

@@ -34,8 +34,8 @@ class BuildError(UserError):
 def library(source):
     """Return the shared library of one C++ source file, built for this processor.
 
-    The name in the cache is a digest of the source, the flags and every macro that the compiler predefines, which
-    covers its version and the processor's instruction sets. The library appears by a rename: several processes may
+    The name in the cache is a digest of the source and the headers beside it, the flags and every macro that the
+    compiler predefines, which covers its version and the processor's instruction sets. The library appears by a rename: several processes may
     build at once, and one that is killed leaves no half-written library.
 
     The compiler is `$CXX` (default `g++`, else `c++`, else `clang++`); the cache is `$XDG_CACHE_HOME/adderngd`
@@ -52,7 +52,8 @@ def library(source):
     """
     command = [_compiler(), *_processor_flags(), *FLAGS]
     macros = _run([*command, "-dM", "-E", "-x", "c++", os.devnull])
-    digest = hashlib.sha256("\0".join([*command, macros, source.read_text("utf-8")]).encode()).hexdigest()[:16]
+    sources = [path.read_text("utf-8") for path in (source, *sorted(source.parent.glob("*.h")))]
+    digest = hashlib.sha256("\0".join([*command, macros, *sources]).encode()).hexdigest()[:16]
     target = _cache_folder() / f"{source.stem}-{digest}.so"
     if not target.exists():
         _build([*command, str(source)], target)

@@ -1,0 +1,191 @@
+// Copyright 2026 The AdderNGD for MindSpore Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+// ============================================================================
+// How images are laid out for the inner loops of an adder layer.
+//
+// No patches are copied. A tile, rows of one image, is packed once for each column of the window, each time shifted by
+// one column and dense, exactly as wide as the output: k copies instead of k * k. So a tap of the window is a pointer into
+// the tile, vectors run over row ends, and nothing is computed for the padding. Stride s packs every s-th column, and
+// the rows in s phases; then one step of the window is one row again.
+#ifndef ADDERNGD_PACKING_H_
+#define ADDERNGD_PACKING_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "simd.h"
+
+constexpr int64_t kCacheLine = 16;         // in floats
+constexpr int64_t kTileSize = 160 << 10;   // floats in a tile, to stay in the second-level cache
+
+inline int64_t CeilDiv(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
+inline int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
+
+// Sizes of one layer.
+struct Layer {
+  int64_t batch, channels, height, width, filters, kernel, stride, padding, out_height, out_width, taps;
+
+  Layer(const int64_t *x_shape, const int64_t *w_shape, const int32_t *geometry)
+      : batch(x_shape[0]), channels(x_shape[1]), height(x_shape[2]), width(x_shape[3]), filters(w_shape[0]),
+        kernel(w_shape[2]), stride(geometry[0]), padding(geometry[1]),
+        out_height((height + 2 * padding - kernel) / stride + 1),
+        out_width((width + 2 * padding - kernel) / stride + 1), taps(channels * kernel * kernel) {}
+};
+
+// Memory of a thread, kept from call to call.
+class Scratch {
+ public:
+  // At least `size` floats on a cache line, of any value.
+  float *Get(int64_t size) {
+    if (static_cast<int64_t>(memory_.size()) < size + kCacheLine) memory_.assign(size + kCacheLine, 0.0f);
+    const uintptr_t address = reinterpret_cast<uintptr_t>(memory_.data());
+    return memory_.data() + (RoundUp(address, 4 * kCacheLine) - address) / sizeof(float);
+  }
+
+ private:
+  std::vector<float> memory_;
+};
+
+// Planes [height, width] of a tensor.
+struct Planes {
+  const float *data;
+  int64_t count, height, width;
+
+  const float *Plane(int64_t i) const { return data + i * height * width; }
+  const float *End() const { return Plane(count); }
+};
+
+// Values `step` apart in a plane, rows x cols of them from (row, col) on, `copies` times, each `shift` columns further.
+// They may lie outside the plane. Packed, copy follows copy, `Pitch` floats apart; inside a copy the values are dense.
+struct Grid {
+  int64_t row, col, step, rows, cols, copies, shift;
+
+  // With room for one vector more, and an odd number of cache lines, so that the planes of a tile do not compete for the
+  // same places in the cache.
+  int64_t Pitch() const { return (CeilDiv(rows * cols + kLanes, kCacheLine) | 1) * kCacheLine; }
+  int64_t Size() const { return copies * Pitch(); }
+};
+
+template <int kStep>  // 0: any other
+inline Vec LoadStrided(const float *p, int64_t step) {
+  if (kStep == 1) return Load(p);
+  if (kStep == 2) return LoadEven(p);
+  Vec v;
+  for (int i = 0; i < kLanes; ++i) v[i] = p[i * step];
+  return v;
+}
+
+// One row of a grid, less `centre`, with `outside` for the columns that the plane does not have.
+template <int kStep>
+inline void PackRow(const float *row, int64_t width, const Grid &g, float centre, float outside, float *out) {
+  const int64_t step = kStep ? kStep : g.step;
+  for (int64_t copy = 0, first = g.col; copy < g.copies; ++copy, first += g.shift, out += g.Pitch()) {
+    for (int64_t i = 0; i < g.cols; i += kLanes)
+      Store(out + i, LoadStrided<kStep>(row + first + i * step, step) - centre);
+    for (int64_t i = 0, column = first; column < 0 && i < g.cols; ++i, column += step) out[i] = outside;
+    for (int64_t i = g.cols - 1, column = first + i * step; column >= width && i >= 0; --i, column -= step)
+      out[i] = outside;
+  }
+}
+
+// Packs a plane. Whole vectors are read and written: what is read from beyond the row is overwritten, as is what is too
+// much at the end of a packed row, by the next one; a vector of zeros ends each copy. A row too near to either end of
+// the tensor is read from a copy between margins.
+inline void Pack(const Planes &planes, int64_t index, const Grid &g, float centre, float outside, float *out) {
+  static thread_local Scratch scratch;
+  const int64_t reach = (g.copies - 1) * g.shift, first = g.col + std::min<int64_t>(0, reach);
+  const int64_t length = RoundUp(g.cols, kLanes) * g.step + std::abs(reach), width = planes.width;
+  for (int64_t r = 0; r < g.rows; ++r, out += g.cols) {
+    const int64_t in = g.row + r * g.step;
+    if (in < 0 || in >= planes.height) {
+      for (int64_t copy = 0; copy < g.copies; ++copy) std::fill_n(out + copy * g.Pitch(), g.cols, outside);
+      continue;
+    }
+    const float *row = planes.Plane(index) + in * width;
+    for (int64_t i = 0; i < width; i += kCacheLine) __builtin_prefetch(row + planes.height * width + i);  // next plane
+    if (row - planes.data + first < 0 || planes.End() - row < first + length) {
+      const int64_t margin = std::max<int64_t>(0, -first);
+      float *line = scratch.Get(margin + std::max(width, first + length)) + margin;
+      std::memcpy(line, row, width * sizeof(float));
+      row = line;
+    }
+    if (g.step == 1) PackRow<1>(row, width, g, centre, outside, out);
+    else if (g.step == 2) PackRow<2>(row, width, g, centre, outside, out);
+    else PackRow<0>(row, width, g, centre, outside, out);
+  }
+  for (int64_t copy = 0; copy < g.copies; ++copy) Store(out + copy * g.Pitch(), Vec{});
+}
+
+// The reverse, for a grid inside the plane and one copy.
+inline void Unpack(const float *packed, const Grid &g, int64_t width, float *plane) {
+  for (int64_t r = 0; r < g.rows; ++r, packed += g.cols) {
+    float *to = plane + (g.row + r * g.step) * width + g.col;
+    if (g.step == 1) std::memcpy(to, packed, g.cols * sizeof(float));
+    else for (int64_t i = 0; i < g.cols; ++i) to[i * g.step] = packed[i];
+  }
+}
+
+// The inputs of `rows` output rows from `row` on, packed as [channel, row phase, column of the window].
+struct InputTile {
+  const Layer &l;
+  int64_t phases;
+  Grid grid;
+
+  InputTile(const Layer &layer, int64_t row, int64_t rows)
+      : l(layer), phases(std::min(l.kernel, l.stride)),
+        grid{row * l.stride - l.padding, -l.padding, l.stride, rows + (l.kernel - 1) / l.stride, l.out_width,
+             l.kernel, 1} {}
+
+  int64_t ChannelSize() const { return phases * grid.Size(); }
+  int64_t Size() const { return l.channels * ChannelSize(); }
+
+  // Where each tap (c, i, j) starts, for channels [first, last).
+  std::vector<int64_t> Offsets(int64_t first, int64_t last) const {
+    std::vector<int64_t> offsets;
+    for (int64_t c = first; c < last; ++c)
+      for (int64_t i = 0; i < l.kernel; ++i)
+        for (int64_t j = 0; j < l.kernel; ++j)
+          offsets.push_back(c * ChannelSize() + i % l.stride * grid.Size() + j * grid.Pitch() +
+                            i / l.stride * l.out_width);
+    return offsets;
+  }
+
+  void PackPlane(const Planes &planes, int64_t index, float centre, float outside, float *out) const {
+    for (int64_t phase = 0; phase < phases; ++phase) {
+      Grid g = grid;
+      g.row += phase;
+      Pack(planes, index, g, centre, outside, out + phase * grid.Size());
+    }
+  }
+
+  // Channels [first, last) of image n, each less its centre.
+  void PackChannels(const Planes &x, int64_t n, const std::vector<float> &centres, int64_t first, int64_t last,
+                    float *out) const {
+    for (int64_t c = first; c < last; ++c)
+      PackPlane(x, n * l.channels + c, centres[c], -centres[c], out + c * ChannelSize());
+  }
+};
+
+// The most rows, of `rows`, that fit a tile, in bands as even as can be; size(n) is the size of a tile of n rows.
+template <typename Size>
+int64_t BandRows(int64_t rows, Size size) {
+  for (int64_t bands = 1; bands < rows; ++bands)
+    if (size(CeilDiv(rows, bands)) <= kTileSize) return CeilDiv(rows, bands);
+  return 1;
+}
+
+#endif  // ADDERNGD_PACKING_H_

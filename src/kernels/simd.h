@@ -1,0 +1,138 @@
+// Copyright 2026 The AdderNGD for MindSpore Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+// ============================================================================
+// Vectors of float32: one source for every width. The compiler lowers vector types to AVX-512, AVX, NEON or anything
+// else it knows; what it would not find by itself is spelt out below, with a plain form for all other processors.
+#ifndef ADDERNGD_SIMD_H_
+#define ADDERNGD_SIMD_H_
+
+#include <cstdint>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+// An inner loop is a function of its own, so that it has all the registers; its arrays of vectors stay in them if every
+// index is a constant.
+#define NO_INLINE __attribute__((noinline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+constexpr int kLanes = 16, kRegisters = 32;
+typedef __m512 Vec;
+inline Vec Min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+inline Vec Max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+#elif defined(__AVX__)
+constexpr int kLanes = 8, kRegisters = 16;
+typedef __m256 Vec;
+inline Vec Min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+inline Vec Max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+#elif defined(__aarch64__)
+constexpr int kLanes = 4, kRegisters = 32;
+typedef float32x4_t Vec;
+inline Vec Min(Vec a, Vec b) { return vminq_f32(a, b); }
+inline Vec Max(Vec a, Vec b) { return vmaxq_f32(a, b); }
+#else
+constexpr int kLanes = 4, kRegisters = 16;
+typedef float Vec __attribute__((vector_size(16)));
+inline Vec Min(Vec a, Vec b) { return a < b ? a : b; }
+inline Vec Max(Vec a, Vec b) { return a > b ? a : b; }
+#endif
+typedef float VecUnaligned __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+
+inline Vec Load(const float *p) { return *reinterpret_cast<const VecUnaligned *>(p); }
+inline void Store(float *p, Vec v) { *reinterpret_cast<VecUnaligned *>(p) = v; }
+inline Vec Splat(float v) { return v - Vec{}; }  // v + 0 would be a real addition, for the sake of -0
+
+// One, of which the compiler knows nothing: `v * One() + sum` stays a multiply-add.
+inline Vec One() {
+  float one = 1.0f;
+#if defined(__x86_64__)
+  asm("" : "+x"(one));
+#endif
+  return Splat(one);
+}
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+
+inline float Sum(Vec v) { return _mm512_reduce_add_ps(v); }
+
+// p[0], p[2], p[4], ...
+inline Vec LoadEven(const float *p) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return _mm512_permutex2var_ps(Load(p), even, Load(p + kLanes));
+}
+
+// A value in memory that is broadcast as an operand costs nothing, while a broadcast of its own takes the place of an
+// arithmetic instruction. The compiler prefers to share one among several vectors, hence the assembler.
+
+// sum + max(x, *w). Addition and maximum compete for the same two units of a Zen 4, multiply-add has two others.
+inline Vec AddMax(Vec sum, Vec x, const float *w, Vec one) {
+  Vec max;
+  asm("vmaxps %2%{1to16%}, %1, %0" : "=v"(max) : "v"(x), "m"(*w));
+  return max * one + sum;
+}
+
+// sum + g * clip(*w - x, -1, 1): clipping is one instruction, the lesser of |d| and 1 with the sign of d. The difference
+// goes to either pair of units in turn.
+template <bool by_multiply_add>
+inline Vec AddClipped(Vec sum, Vec g, Vec x, const float *w, Vec one) {
+  Vec d = x;
+  if (by_multiply_add)
+    asm("vfmsub213ps %2%{1to16%}, %1, %0" : "+v"(d) : "v"(one), "m"(*w));
+  else
+    asm("vsubps %2%{1to16%}, %1, %0" : "=v"(d) : "v"(x), "m"(*w));
+  return sum - g * _mm512_range_ps(d, one, 2);
+}
+
+#else
+
+inline float Sum(Vec v) {
+  float sum = 0;
+  for (int i = 0; i < kLanes; ++i) sum += v[i];
+  return sum;
+}
+
+inline Vec LoadEven(const float *p) {
+  Vec v;
+  for (int i = 0; i < kLanes; ++i) v[i] = p[2 * i];
+  return v;
+}
+
+#if defined(__FMA__)
+inline Vec AddMax(Vec sum, Vec x, const float *w, Vec one) { return Max(x, Splat(*w)) * one + sum; }
+#else
+inline Vec AddMax(Vec sum, Vec x, const float *w, Vec) { return Max(x, Splat(*w)) + sum; }
+#endif
+
+template <bool>
+inline Vec AddClipped(Vec sum, Vec g, Vec x, const float *w, Vec one) {
+  return sum + g * Max(-one, Min(one, Splat(*w) - x));
+}
+
+#endif
+
+// Keeps a vector that was loaded once from being loaded anew for each of its uses.
+inline Vec InRegister(Vec v) {
+#if defined(__x86_64__)
+  asm("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+  return v;
+}
+
+#endif  // ADDERNGD_SIMD_H_
