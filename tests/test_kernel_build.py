@@ -273,7 +273,7 @@ def check(library):
         x, w = (random.standard_normal(shape).astype(np.float32) for shape in (x_shape, w_shape))
         y = oracle.forward(x, w, stride, padding)
         dy = random.standard_normal(y.shape).astype(np.float32)
-        geometry = np.array([stride, padding], np.int32)
+        geometry = np.array([stride, padding, 2], np.int32)
         for function, inputs, expected in (
                 (library.AdderForward, (x, w), y),
                 (library.AdderInputGrad, (dy, x, w), oracle.input_grad(dy, x, w, stride, padding)),

@@ -19,7 +19,7 @@
 // they are what the accumulators start from, so that no two large sums cancel at the end. x and w are centred before, by
 // a constant per channel, which changes no difference and keeps the accuracy where both lie far from zero.
 //
-// Tiles (see packing.h) are shared out among OpenMP threads; no result depends on how many threads there are.
+// Tiles (see packing.h) are shared out among threads; no result depends on how many there are.
 
 #include <algorithm>
 #include <cstddef>
@@ -30,12 +30,9 @@
 #include <numeric>
 #include <vector>
 
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
-
 #include "packing.h"
 #include "simd.h"
+#include "threads.h"
 
 namespace {
 
@@ -51,12 +48,8 @@ constexpr int64_t kGroups = 16;                          // its partial sums; fi
 thread_local Scratch scratch_x, scratch_sum, scratch_dy, scratch_out;
 
 // How many parts to cut `blocks` into, so that every thread has work where there are few tiles.
-int64_t Parts(int64_t tiles, int64_t blocks) {
-#if defined(_OPENMP)
-  const int64_t wanted = 2 * omp_get_max_threads();
-#else
-  const int64_t wanted = 1;
-#endif
+int64_t Parts(const Layer &l, int64_t tiles, int64_t blocks) {
+  const int64_t wanted = l.threads > 1 ? 2 * l.threads : 1;
   return tiles >= wanted ? 1 : std::min(blocks, CeilDiv(wanted, tiles));
 }
 
@@ -150,12 +143,11 @@ class Forward {
         offsets(InputTile(l, 0, band).Offsets(0, l.channels)) {}
 
   void Run(float *y) const {
-    const int64_t bands = CeilDiv(l.out_height, band), parts = Parts(l.batch * bands, filters.blocks);
-#pragma omp parallel for schedule(dynamic)
-    for (int64_t item = 0; item < l.batch * bands * parts; ++item) {
+    const int64_t bands = CeilDiv(l.out_height, band), parts = Parts(l, l.batch * bands, filters.blocks);
+    Threads::ForEach(l.threads, l.batch * bands * parts, [&](int64_t item) {
       const int64_t part = item % parts, row = item / parts % bands * band, n = item / parts / bands;
       RunTile(n, row, filters.blocks * part / parts, filters.blocks * (part + 1) / parts, y);
-    }
+    });
   }
 
  private:
@@ -305,13 +297,12 @@ class InputGrad {
   }
 
   void Run(float *dx) const {
-    const int64_t bands = CeilDiv(rows, band), parts = Parts(l.batch * bands, blocks);
-#pragma omp parallel for schedule(dynamic)
-    for (int64_t item = 0; item < l.batch * bands * parts; ++item) {
+    const int64_t bands = CeilDiv(rows, band), parts = Parts(l, l.batch * bands, blocks);
+    Threads::ForEach(l.threads, l.batch * bands * parts, [&](int64_t item) {
       const int64_t part = item % parts, row = item / parts % bands * band, n = item / parts / bands;
       for (const Phase &p : phases)
         if (row < p.rows) RunTile(p, n, row, blocks * part / parts, blocks * (part + 1) / parts, dx);
-    }
+    });
   }
 
  private:
@@ -378,18 +369,17 @@ class WeightGrad {
         rows(BandRows(l.out_height, [&](int64_t n) { return TileSize(n); })), bands(CeilDiv(l.out_height, rows)),
         images(std::max<int64_t>(
             1, std::min({l.batch, kDotLength / (rows * l.out_width), kTileSize / TileSize(rows)}))),
-        tiles(CeilDiv(l.batch, images) * bands), groups(std::min(tiles, kGroups)), parts(Parts(groups, l.channels)) {}
+        tiles(CeilDiv(l.batch, images) * bands), groups(std::min(tiles, kGroups)), parts(Parts(l, groups, l.channels)) {}
 
   void Run(float *dw) const {
     std::vector<std::vector<float>> products(groups * parts);
     std::vector<double> sums(groups * l.filters, 0.0);
-#pragma omp parallel for schedule(dynamic)
-    for (int64_t item = 0; item < groups * parts; ++item) {
+    Threads::ForEach(l.threads, groups * parts, [&](int64_t item) {
       const int64_t part = item % parts, group = item / parts;
       products[item].assign(filters * Columns(part), 0.0f);
       for (int64_t tile = group; tile < tiles; tile += groups)
         RunTile(tile, part, products[item].data(), part ? nullptr : &sums[group * l.filters]);
-    }
+    });
     for (int64_t f = 0; f < l.filters; ++f) {
       double sum = 0.0;
       for (int64_t group = 0; group < groups; ++group) sum += sums[group * l.filters + f];
@@ -455,8 +445,8 @@ int Guarded(Function function) {
   try {
     function();
     return 0;
-  } catch (const std::exception &) {  // out of memory, which MindSpore reports; inside a parallel region it ends the
-    return 1;                         // process, as OpenMP demands
+  } catch (const std::exception &) {  // out of memory, which MindSpore reports
+    return 1;
   }
 }
 
@@ -466,7 +456,8 @@ inline float *Out(void **params, int i) { return static_cast<float *>(params[i])
 
 }  // namespace
 
-// MindSpore's calling convention for ahead-of-time operators. All tensors float32, `geometry` int32 [stride, padding].
+// MindSpore's calling convention for ahead-of-time operators. All tensors float32 but
+// `geometry`, int32 [stride, padding, threads].
 extern "C" {
 
 // Inputs x [N, C, H, W], w [F, C, k, k], geometry; output y [N, F, H', W'].

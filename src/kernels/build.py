@@ -23,7 +23,7 @@ from pathlib import Path
 
 from src.errors import UserError
 
-FLAGS = ("-std=c++17", "-O3", "-fopenmp", "-shared", "-fPIC")
+FLAGS = ("-std=c++17", "-O3", "-pthread", "-shared", "-fPIC")
 
 
 class BuildError(UserError):

@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """The adder layer in C++ for CPU (`adder_cpu.cc`), as MindSpore operators."""
+import os
 from pathlib import Path
 
 import mindspore as ms
@@ -38,6 +39,12 @@ def library_path():
     return library(Path(__file__).with_name("adder_cpu.cc"))
 
 
+def thread_count():
+    """How many threads the kernel uses: $OMP_NUM_THREADS, or as many as there are processors for this process."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(wanted)) if wanted.isdigit() else len(os.sched_getaffinity(0))
+
+
 class OutputShape:
     """Shape of the layer's output [N, C_out, H_out, W_out] from those of x and w."""
 
@@ -50,12 +57,12 @@ class OutputShape:
 
 
 class _Kernel(nn.Cell):
-    """One function of the library; stride and padding travel as one more tensor, the ABI knows no attributes."""
+    """One function of the library; what is no tensor travels as one more tensor, the ABI knows no attributes."""
 
     def __init__(self, function, out_shape, stride, padding):
         super().__init__()
         self.kernel = ops.Custom(f"{library_path()}:{function}", out_shape, _float32, func_type="aot")
-        self.geometry = ms.Tensor(np.array([stride, padding], np.int32))
+        self.geometry = ms.Tensor(np.array([stride, padding, thread_count()], np.int32))
 
     def construct(self, *tensors):
         return self.kernel(*tensors, self.geometry)

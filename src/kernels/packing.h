@@ -35,13 +35,13 @@ constexpr int64_t kTileSize = 160 << 10;   // floats in a tile, to stay in the s
 inline int64_t CeilDiv(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
 inline int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
 
-// Sizes of one layer.
+// Sizes of one layer, and the number of threads for it.
 struct Layer {
-  int64_t batch, channels, height, width, filters, kernel, stride, padding, out_height, out_width, taps;
+  int64_t batch, channels, height, width, filters, kernel, stride, padding, threads, out_height, out_width, taps;
 
   Layer(const int64_t *x_shape, const int64_t *w_shape, const int32_t *geometry)
       : batch(x_shape[0]), channels(x_shape[1]), height(x_shape[2]), width(x_shape[3]), filters(w_shape[0]),
-        kernel(w_shape[2]), stride(geometry[0]), padding(geometry[1]),
+        kernel(w_shape[2]), stride(geometry[0]), padding(geometry[1]), threads(geometry[2]),
         out_height((height + 2 * padding - kernel) / stride + 1),
         out_width((width + 2 * padding - kernel) / stride + 1), taps(channels * kernel * kernel) {}
 };
