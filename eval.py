@@ -15,6 +15,7 @@
 """Evaluate a checkpoint of Adder ResNet-20."""
 from src import checkpoint, dataset, device, errors
 from src.config import get_config
+from src.folding import fold
 from src.res20_adder import resnet20
 from src.train_step import evaluate
 
@@ -27,7 +28,7 @@ def main():
     net = resnet20(config.class_num or dataset.LAYOUTS[config.dataset].class_num, backend=config.backend)
     checkpoint.load_strictly(net, path)
     data = dataset.create_dataset(config.dataset, folder, "test", config.batch_size)
-    top1, top5 = evaluate(net, data)
+    top1, top5 = evaluate(fold(net, config.backend), data)
     print(f"result: {round(top1, 6)} ckpt= {path}")
     print(f"top-5: {round(top5, 6)}")
 

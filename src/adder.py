@@ -87,7 +87,7 @@ class AdderOp(nn.Cell):
         super().__init__()
         if stride < 1 or padding < 0 or not eta >= 0:
             raise ValueError(f"stride must be >= 1, padding and eta >= 0, not {stride}, {padding} and {eta}")
-        self.padding, self.eta = padding, eta
+        self.stride, self.padding, self.eta = stride, padding, eta
         self.forward, self.input_grad, self.weight_grad = kernels.select(backend, stride, padding)
 
     def construct(self, x, w):

@@ -42,14 +42,19 @@ def select(backend, stride, padding):
         ValueError: unknown backend.
         BuildError: "kernel" was asked for, and it cannot be built or the device is not a CPU.
     """
+    if takes_kernel(backend):
+        return cpu.implementation(stride, padding)
+    return composed.implementation(stride, padding, backend if backend in ("unrolled", "onnx") else "loop")
+
+
+def takes_kernel(backend):
+    """Whether `backend` means the C++ kernel here. Raises as `select`."""
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     on_cpu = ms.get_context("device_target") == "CPU"
     if backend == "kernel" and not on_cpu:
         raise BuildError("the adder kernel runs on device_target CPU only; choose backend auto or composed")
-    if backend == "kernel" or (backend == "auto" and on_cpu and _kernel_builds()):
-        return cpu.implementation(stride, padding)
-    return composed.implementation(stride, padding, backend if backend in ("unrolled", "onnx") else "loop")
+    return backend == "kernel" or (backend == "auto" and on_cpu and _kernel_builds())
 
 
 @functools.lru_cache(maxsize=None)

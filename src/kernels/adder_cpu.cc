@@ -468,6 +468,21 @@ int AdderForward(int, void **params, int *, int64_t **shapes, const char **, voi
   });
 }
 
+// Inputs x, w, scale [F], shift [F], residual as y or nothing, and geometry [stride, padding, threads, relu]; output
+// y = -scale * sum |x - w| + shift + residual, then ReLU where it is wanted: the layer with all that follows it.
+int AdderForwardFolded(int count, void **params, int *, int64_t **shapes, const char **, void *, void *) {
+  return Guarded([&] {
+    const int32_t *geometry = Geometry(params, count - 2);
+    const Layer l(shapes[0], shapes[1], geometry);
+    Epilogue epilogue(l.filters);
+    for (int64_t f = 0; f < l.filters; ++f) epilogue.scale[f] *= In(params, 2)[f];
+    std::copy_n(In(params, 3), l.filters, epilogue.shift.begin());
+    if (count == 7) epilogue.residual = In(params, 4);
+    if (geometry[3]) epilogue.floor = 0.0f;
+    Forward(l, In(params, 0), In(params, 1), epilogue).Run(Out(params, count - 1));
+  });
+}
+
 // Inputs dy [N, F, H', W'], x, w, geometry; output dx [N, C, H, W].
 int AdderInputGrad(int, void **params, int *, int64_t **shapes, const char **, void *, void *) {
   return Guarded([&] {

@@ -29,9 +29,18 @@ def implementation(stride, padding):
     Raises:
         BuildError: the library cannot be built.
     """
-    return (_Kernel("AdderForward", OutputShape(stride, padding), stride, padding),
+    return (_Kernel("AdderForward", _OutputShape(stride, padding), stride, padding),
             _Kernel("AdderInputGrad", _shape_of_x, stride, padding),
             _Kernel("AdderWeightGrad", _shape_of_w, stride, padding))
+
+
+def folded(stride, padding, relu):
+    """Return the Cell y = relu(scale * forward(x, w) + shift + residual), called with (x, w, scale, shift[, residual]).
+
+    One pass over memory for an adder layer, the norm of an evaluation (scale and shift [C_out]), a shortcut and,
+    if `relu`, the activation. Raises BuildError as `implementation`.
+    """
+    return _Kernel("AdderForwardFolded", _OutputShape(stride, padding), stride, padding, int(relu))
 
 
 def library_path():
@@ -45,7 +54,7 @@ def thread_count():
     return max(1, int(wanted)) if wanted.isdigit() else len(os.sched_getaffinity(0))
 
 
-class OutputShape:
+class _OutputShape:
     """Shape of the layer's output [N, C_out, H_out, W_out] from those of x and w."""
 
     def __init__(self, stride, padding):
@@ -59,10 +68,10 @@ class OutputShape:
 class _Kernel(nn.Cell):
     """One function of the library; what is no tensor travels as one more tensor, the ABI knows no attributes."""
 
-    def __init__(self, function, out_shape, stride, padding):
+    def __init__(self, function, out_shape, stride, padding, *options):
         super().__init__()
         self.kernel = ops.Custom(f"{library_path()}:{function}", out_shape, _float32, func_type="aot")
-        self.geometry = ms.Tensor(np.array([stride, padding, thread_count()], np.int32))
+        self.geometry = ms.Tensor(np.array([stride, padding, thread_count(), *options], np.int32))
 
     def construct(self, *tensors):
         return self.kernel(*tensors, self.geometry)
