@@ -25,6 +25,15 @@ constexpr int kSums = kRegisters == 32 ? 16 : 8;
 constexpr int64_t kRounds = 2000000;
 alignas(64) volatile float values[kLanes + 2] = {0.25f, 0.5f};
 
+// A new value, for all that the compiler knows; or it would compute with it only once.
+inline void Renew(Vec *v) {
+#if defined(__x86_64__)
+  asm volatile("" : "+x"(*v));
+#elif defined(__aarch64__)
+  asm volatile("" : "+w"(*v));
+#endif
+}
+
 // Billions of values per second of step(sum, x, w), over independent sums.
 template <typename Step>
 double Rate(Step step) {
@@ -35,7 +44,10 @@ double Rate(Step step) {
     const auto start = std::chrono::steady_clock::now();
     for (int64_t i = 0; i < kRounds; ++i) {
       UNROLL
-      for (int k = 0; k < kSums; ++k) sum[k] = InRegister(step(sum[k], InRegister(x), w, k));
+      for (int k = 0; k < kSums; ++k) {
+        Renew(&x);
+        sum[k] = step(sum[k], x, w, k);
+      }
     }
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     for (int k = 0; k < kSums; ++k) values[2] = Sum(sum[k]);

@@ -31,18 +31,19 @@ class BuildError(UserError):
 
 
 @functools.lru_cache(maxsize=None)
-def library(source):
+def library(source, headers=None):
     """Return the shared library of one C++ source file, built for this processor.
 
-    The name in the cache is a digest of the source and the headers beside it, the flags and every macro that the
-    compiler predefines, which covers its version and the processor's instruction sets. The library appears by a rename: several processes may
-    build at once, and one that is killed leaves no half-written library.
+    The name in the cache is a digest of the source and the headers, the flags and every macro that the compiler
+    predefines, which covers its version and the processor's instruction sets. The library appears by a rename: several
+    processes may build at once, and one that is killed leaves no half-written library.
 
     The compiler is `$CXX` (default `g++`, else `c++`, else `clang++`); the cache is `$XDG_CACHE_HOME/adderngd`
     (default `~/.cache/adderngd`).
 
     Args:
         source (Path): the C++ file.
+        headers (Path): the folder of the headers that it includes; its own, if not given.
 
     Returns:
         Path, the shared library.
@@ -50,13 +51,14 @@ def library(source):
     Raises:
         BuildError: no compiler, a failing build, or a cache folder that cannot be written.
     """
+    headers = headers or source.parent
     command = [_compiler(), *_processor_flags(), *FLAGS]
     macros = _run([*command, "-dM", "-E", "-x", "c++", os.devnull])
-    sources = [path.read_text("utf-8") for path in (source, *sorted(source.parent.glob("*.h")))]
+    sources = [path.read_text("utf-8") for path in (source, *sorted(headers.glob("*.h")))]
     digest = hashlib.sha256("\0".join([*command, macros, *sources]).encode()).hexdigest()[:16]
     target = _cache_folder() / f"{source.stem}-{digest}.so"
     if not target.exists():
-        _build([*command, str(source)], target)
+        _build([*command, f"-I{headers}", str(source)], target)
     return target
 
 

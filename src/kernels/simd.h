@@ -112,15 +112,18 @@ inline Vec LoadEven(const float *p) {
   return v;
 }
 
+// The same distribution of work, where a plain difference would be the third of three instructions for one pair of units.
 #if defined(__FMA__)
 inline Vec AddMax(Vec sum, Vec x, const float *w, Vec one) { return Max(x, Splat(*w)) * one + sum; }
+inline Vec Difference(Vec x, const float *w, Vec one) { return Splat(*w) * one - x; }
 #else
 inline Vec AddMax(Vec sum, Vec x, const float *w, Vec) { return Max(x, Splat(*w)) + sum; }
+inline Vec Difference(Vec x, const float *w, Vec) { return Splat(*w) - x; }
 #endif
 
 template <bool>
 inline Vec AddClipped(Vec sum, Vec g, Vec x, const float *w, Vec one) {
-  return sum + g * Max(-one, Min(one, Splat(*w) - x));
+  return sum + g * Max(-one, Min(one, Difference(x, w, one)));  // in this order a NaN passes through
 }
 
 #endif

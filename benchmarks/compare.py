@@ -1,0 +1,160 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Adder layers against convolutions on this machine: prints tables, and writes them as JSON.
+
+    python -m benchmarks.compare --output benchmarks/results.json
+
+PyTorch takes part if it is installed.
+"""
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+
+from benchmarks.peak import PASSES, peaks
+from benchmarks.race import race
+from src.kernels.cpu import thread_count
+
+LAYERS = {  # name: x [C, H, W], w [C_out, C, k, k], stride, padding
+    "3x3, 16 to 16, 32x32": ((16, 32, 32), (16, 16, 3, 3), 1, 1),
+    "3x3, 16 to 32, 32x32, stride 2": ((16, 32, 32), (32, 16, 3, 3), 2, 1),
+    "1x1, 16 to 32, 32x32, stride 2": ((16, 32, 32), (32, 16, 1, 1), 2, 0),
+    "3x3, 32 to 32, 16x16": ((32, 16, 16), (32, 32, 3, 3), 1, 1),
+    "3x3, 32 to 64, 16x16, stride 2": ((32, 16, 16), (64, 32, 3, 3), 2, 1),
+    "1x1, 32 to 64, 16x16, stride 2": ((32, 16, 16), (64, 32, 1, 1), 2, 0),
+    "3x3, 64 to 64, 8x8": ((64, 8, 8), (64, 64, 3, 3), 1, 1),
+}
+LARGE_LAYERS = {  # of ImageNet networks
+    "3x3, 64 to 64, 56x56": ((64, 56, 56), (64, 64, 3, 3), 1, 1),
+    "1x1, 256 to 64, 56x56": ((256, 56, 56), (64, 256, 1, 1), 1, 0),
+    "3x3, 512 to 512, 7x7": ((512, 7, 7), (512, 512, 3, 3), 1, 1),
+}
+LAYOUTS = {"torch CNN, channels last": "channels_last", "torch CNN, NCHW": "contiguous_format"}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
+    parser.add_argument("--output", type=Path, help="JSON file to write")
+    parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=15, help="runs of each contestant, of which the median counts")
+    parser.add_argument("--composed_batch_size", type=int, default=16, help="of the composed form, which is slow")
+    parser.add_argument("--parts", nargs="+", choices=("networks", "composed", "layers", "growth"),
+                        default=("networks", "composed", "layers", "growth"))
+    arguments = parser.parse_args()
+    results = {"machine": machine(), "settings": {key: value for key, value in vars(arguments).items()
+                                                  if key != "output"}, "peak": peaks()}
+    print(describe(results), flush=True)
+    for part in arguments.parts:
+        results[part] = globals()[part](arguments, results["peak"])
+    if arguments.output:
+        arguments.output.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+
+
+def networks(arguments, _):
+    """The whole network: inference and training, and inference of single images."""
+    results = {}
+    for title, batch, form in (("inference", arguments.batch_size, "inference"),
+                               ("training", arguments.batch_size, "training"), ("latency", 1, "inference")):
+        entries = {"adder": (f"adder_{form}", batch, "kernel"),
+                   **{name: (f"torch_{form}", batch, layout) for name, layout in LAYOUTS.items()}}
+        results[title] = race(entries, arguments.rounds * (10 if batch == 1 else 1))
+        _print_networks(f"{title}, batch {batch}", batch, results[title])
+    return results
+
+
+def composed(arguments, _):
+    """The form from built-in operators, against the kernel."""
+    results = {}
+    batch = arguments.composed_batch_size
+    for form in ("inference", "training"):
+        entries = {backend: (f"adder_{form}", batch, backend) for backend in ("composed", "kernel")}
+        results[form] = race(entries, 2)
+        _print_networks(f"composed form, {form}, batch {batch}", batch, results[form])
+    return results
+
+
+def layers(arguments, peak):
+    """Each layer shape of the network, in the three directions, as a fraction of what the cores can do."""
+    return _layers(LAYERS, arguments.batch_size, arguments.rounds, peak)
+
+
+def growth(arguments, peak):
+    """Cost per image from batch 1 to 1024, and per pair (x, w) on the layers of larger networks."""
+    batches = {batch: race({"adder": ("adder_inference", batch, "kernel")}, arguments.rounds)["adder"]
+               for batch in (1, 4, 16, 64, 256, 1024)}
+    print("\ninference by batch\nbatch   ms/image   peak memory, MiB")
+    for batch, result in batches.items():
+        print(f"{batch:5} {1e3 * result['seconds'] / batch:10.3f} {result['memory'] / 2 ** 20:10.0f}")
+    return {"batches": batches, "layers": _layers(LARGE_LAYERS, 16, arguments.rounds, peak)}
+
+
+def _layers(shapes, batch, rounds, peak):
+    print(f"\nlayers, batch {batch}: G|x - w|/s on {thread_count()} threads (fraction of the limit of the pass)")
+    print(f"{'':34}" + "".join(f"{direction:>18}" for direction in PASSES))
+    results = {}
+    for name, (x, w, stride, padding) in shapes.items():
+        geometry = ((batch, *x), w, stride, padding)
+        pairs = batch * w[0] * w[1] * w[2] ** 2 * (x[1] // stride) * (x[2] // stride)
+        times = race({direction: ("adder_layer", *geometry, direction) for direction in PASSES}, rounds)
+        results[name] = {direction: {"rate": pairs / result["seconds"], "fraction": pairs / result["seconds"] /
+                                     (thread_count() * peak[direction])} for direction, result in times.items()}
+        print(f"{name:34}" + "".join(f"{1e-9 * result['rate']:10.1f} ({result['fraction']:.2f}) "
+                                     for result in results[name].values()), flush=True)
+    return results
+
+
+def _print_networks(title, batch, results):
+    print(f"\n{title}\n{'':26} ms    ms/image   peak memory, MiB")
+    for name, result in results.items():
+        if "skipped" in result:
+            print(f"{name:24} skipped: {result['skipped']}")
+        else:
+            print(f"{name:24} {1e3 * result['seconds']:7.2f} {1e3 * result['seconds'] / batch:7.3f} "
+                  f"{result['memory'] / 2 ** 20:9.0f}", flush=True)
+    peers = [result["seconds"] for name, result in results.items() if name.startswith("torch") and "seconds" in result]
+    if peers:
+        print(f"adder / best CNN: {results['adder']['seconds'] / min(peers):.2f}", flush=True)
+
+
+def machine():
+    """Processor, versions and date."""
+    with open("/proc/cpuinfo", encoding="utf-8") as info:
+        processor = next((line.split(":")[1].strip() for line in info if line.startswith("model name")),
+                         platform.machine())
+    versions = {"python": platform.python_version()}
+    for name in ("mindspore", "numpy", "torch"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return {"processor": processor, "processors": len(os.sched_getaffinity(0)), "threads": thread_count(),
+            "versions": versions, "date": datetime.date.today().isoformat()}
+
+
+def describe(results):
+    """What was measured where, and the limits of a core."""
+    info, rates = results["machine"], {name: 1e-9 * rate for name, rate in results["peak"].items()}
+    versions = ", ".join(f"{name} {version or 'not installed'}" for name, version in info["versions"].items())
+    return (f"{info['date']}, {info['processor']}, {info['threads']} threads, {versions}\n"
+            f"limits of a core, G/s: multiply-add {rates['multiply_add']:.1f}, forward {rates['forward']:.1f}, "
+            f"input gradient {rates['input_grad']:.1f}, weight gradient {rates['weight_grad']:.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""What is timed. Each function builds one contestant and returns a function without arguments that runs it once.
+
+They are called in processes of their own, so that libraries neither share threads nor count each other's memory; hence
+the imports inside.
+"""
+import numpy as np
+
+CLASSES = 100
+
+
+def adder_inference(batch, backend):
+    """The network as eval.py runs it."""
+    import mindspore as ms
+
+    from src.folding import fold
+    from src.res20_adder import resnet20
+
+    ms.set_context(mode=ms.GRAPH_MODE)
+    net = fold(resnet20(CLASSES, backend=backend), backend)
+    images = ms.Tensor(_images(batch))
+    return lambda: net(images).asnumpy()
+
+
+def adder_training(batch, backend):
+    """A step as train.py makes it: forward, backward, optimizer."""
+    import mindspore as ms
+
+    from src.res20_adder import resnet20
+    from src.train_step import TrainStep, sgd
+
+    ms.set_context(mode=ms.GRAPH_MODE)
+    net = resnet20(CLASSES, backend=backend).set_train()
+    step = TrainStep(net, sgd(net, 10_000, 0.1, 0.9, 5e-4))
+    images, labels = ms.Tensor(_images(batch)), ms.Tensor(_labels(batch).astype(np.int32))
+    return lambda: step(images, labels)[0].asnumpy()
+
+
+def adder_layer(x_shape, w_shape, stride, padding, direction):
+    """One layer in one direction: "forward", "input_grad" or "weight_grad"."""
+    import mindspore as ms
+
+    from src.kernels import cpu
+
+    ms.set_context(mode=ms.GRAPH_MODE)
+    random = np.random.default_rng(0)
+    x, w = (random.standard_normal(shape, np.float32) for shape in (x_shape, w_shape))
+    rows, cols = ((size + 2 * padding - w_shape[2]) // stride + 1 for size in x_shape[2:])
+    dy = random.standard_normal((x_shape[0], w_shape[0], rows, cols), np.float32)
+    cells = dict(zip(("forward", "input_grad", "weight_grad"), cpu.implementation(stride, padding)))
+    inputs = [ms.Tensor(value) for value in ((x, w) if direction == "forward" else (dy, x, w))]
+    return lambda: cells[direction](*inputs)
+
+
+def torch_inference(batch, layout):
+    """The CNN of the same shape in PyTorch; layout "contiguous_format" or "channels_last"."""
+    import torch
+
+    net, images = _torch_network(batch, layout)
+    net.eval()
+
+    def run():
+        with torch.inference_mode():
+            net(images)
+
+    return run
+
+
+def torch_training(batch, layout):
+    """A training step of that CNN: forward, backward, optimizer."""
+    import torch
+
+    net, images = _torch_network(batch, layout)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9, weight_decay=5e-4)
+    labels = torch.from_numpy(_labels(batch))
+
+    def run():
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+
+    return run
+
+
+def _torch_network(batch, layout):
+    import torch
+
+    from benchmarks.torch_resnet import ResNet20
+
+    layout = getattr(torch, layout)
+    return (ResNet20(CLASSES).to(memory_format=layout),
+            torch.from_numpy(_images(batch)).to(memory_format=layout))
+
+
+def _images(batch):
+    return np.random.default_rng(0).standard_normal((batch, 3, 32, 32), np.float32)
+
+
+def _labels(batch):
+    return np.arange(batch) % CLASSES

@@ -1,0 +1,69 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The picture of the README, from the JSON of `benchmarks.compare`.
+
+    python -m benchmarks.plot benchmarks/results.json benchmarks/performance.png
+"""
+import argparse
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("picture", type=Path)
+    arguments = parser.parse_args()
+    results = json.loads(arguments.results.read_text("utf-8"))
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    time_axes, layer_axes = figure.subplots(1, 2, width_ratios=(1, 1.3))
+    _draw_networks(time_axes, results)
+    _draw_layers(layer_axes, results)
+    machine = results["machine"]
+    figure.suptitle(f"Adder ResNet-20 and its CNN, {machine['processor']}, {machine['threads']} threads, "
+                    f"{machine['date']}", fontsize=10)
+    figure.savefig(arguments.picture, dpi=120)
+
+
+def _draw_networks(axes, results):
+    batch = results["settings"]["batch_size"]
+    titles = ("inference", "training")
+    names = [name for name, result in results["networks"]["inference"].items() if "seconds" in result]
+    for i, name in enumerate(names):
+        values = [1e3 * results["networks"][title][name]["seconds"] / batch for title in titles]
+        bars = axes.bar([x + (i - (len(names) - 1) / 2) * 0.27 for x in range(2)], values, 0.25, label=name)
+        axes.bar_label(bars, fmt="%.2f", fontsize=8)
+    axes.set_xticks(range(2), titles)
+    axes.set_ylabel(f"ms per image, batch {batch}")
+    axes.legend(fontsize=8)
+
+
+def _draw_layers(axes, results):
+    layers = {name: result for name, result in results["layers"].items() if name.startswith("3x3")}
+    for i, direction in enumerate(("forward", "input_grad", "weight_grad")):
+        values = [result[direction]["fraction"] for result in layers.values()]
+        axes.barh([y + (i - 1) * 0.27 for y in range(len(layers))], values, 0.25, label=direction.replace("_", " "))
+    axes.set_yticks(range(len(layers)), layers, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("fraction of the processor's limit")
+    axes.legend(fontsize=8, loc="lower right")
+
+
+if __name__ == "__main__":
+    main()
