@@ -66,10 +66,10 @@ std::vector<float> Centres(const Layer &l, const float *w) {
 // ---- forward ----
 
 // out[f][q] = sum_k max(x[offset_k + q], w[k][f]) - half_x[q] - half_w[f] = sum_k |x - w| / 2, for kFilters filters and n
-// vectors of positions q.
+// vectors of positions q, `step` floats apart.
 template <int n>
-NO_INLINE void ForwardBlock(int64_t taps, const float *x, const int64_t *offsets, const float *w, const Vec *half_x,
-                            const float *half_w, Vec (*out)[n]) {
+NO_INLINE void ForwardBlock(int64_t taps, const float *x, int64_t step, const int64_t *offsets, const float *w,
+                            const Vec *half_x, const float *half_w, Vec (*out)[n]) {
   const Vec one = One();
   Vec sum[kFilters][n];
   UNROLL
@@ -79,7 +79,7 @@ NO_INLINE void ForwardBlock(int64_t taps, const float *x, const int64_t *offsets
   for (int64_t k = 0; k < taps; ++k, w += kFilters) {
     Vec xs[n];
     UNROLL
-    for (int v = 0; v < n; ++v) xs[v] = Load(x + offsets[k] + v * kLanes);
+    for (int v = 0; v < n; ++v) xs[v] = Load(x + offsets[k] + v * step);
     UNROLL
     for (int f = 0; f < kFilters; ++f)
       UNROLL
@@ -168,7 +168,8 @@ class Forward {
     const int64_t at = (n * l.filters * l.out_height + row) * l.out_width;
     for (int64_t q = 0; q < positions; q += kVectors * kLanes) {
       const auto run = positions - q > kLanes ? &Forward::RunPositions<kVectors> : &Forward::RunPositions<1>;
-      (this->*run)(x + q, sum_of_channels + q, first_block, last_block, at + q, positions - q, y);
+      const int64_t from = tile.grid.At(q), step = tile.grid.At(q + kLanes) - from;
+      (this->*run)(x + from, sum_of_channels + from, step, first_block, last_block, at + q, positions - q, y);
     }
   }
 
@@ -192,16 +193,17 @@ class Forward {
     tile.PackPlane({sum, 1, l.height, l.width}, 0, 0.0f, -std::accumulate(centres.begin(), centres.end(), 0.0f), out);
   }
 
-  // n vectors of positions, of which `count` positions are wanted; `at` is the first one's index in y, for filter 0.
+  // n vectors of positions, `step` apart in x, of which `count` positions are wanted; `at` is the first one's index in y,
+  // for filter 0.
   template <int n>
-  void RunPositions(const float *x, const float *sum_of_channels, int64_t first_block, int64_t last_block, int64_t at,
-                    int64_t count, float *y) const {
+  void RunPositions(const float *x, const float *sum_of_channels, int64_t step, int64_t first_block, int64_t last_block,
+                    int64_t at, int64_t count, float *y) const {
     Vec half_x[n] = {}, sums[kFilters][n];
     for (int64_t k = 0; k < l.kernel * l.kernel; ++k)
-      for (int v = 0; v < n; ++v) half_x[v] += Load(sum_of_channels + offsets[k] + v * kLanes);
+      for (int v = 0; v < n; ++v) half_x[v] += Load(sum_of_channels + offsets[k] + v * step);
     for (int v = 0; v < n; ++v) half_x[v] *= 0.5f;
     for (int64_t f = first_block * kFilters; f < last_block * kFilters; f += kFilters) {
-      ForwardBlock<n>(l.taps, x, offsets.data(), &filters.values[f * l.taps], half_x, &filters.half_sums[f], sums);
+      ForwardBlock<n>(l.taps, x, step, offsets.data(), &filters.values[f * l.taps], half_x, &filters.half_sums[f], sums);
       for (int64_t i = 0; i < std::min<int64_t>(kFilters, l.filters - f); ++i)
         for (int v = 0; v < n; ++v)
           e.Apply(sums[i][v], f + i, at + (f + i) * l.out_height * l.out_width + v * kLanes, count - v * kLanes, y);
@@ -211,11 +213,11 @@ class Forward {
 
 // ---- gradient of the input ----
 
-// dx[c][u] = sum_k dy[offset_k + u] * clip(w[k][c] - x[c][u], -1, 1) for kChannels channels and n vectors of inputs u; k
-// runs over filters and over the taps of one phase.
+// dx[c][u] = sum_k dy[offset_k + u] * clip(w[k][c] - x[c][u], -1, 1) for kChannels channels and n vectors of inputs u,
+// which are `step` floats apart in dy; k runs over filters and over the taps of one phase.
 template <int n>
-NO_INLINE void InputGradBlock(int64_t taps, const float *dy, const int64_t *offsets, const float *w, const float *x,
-                              int64_t pitch, float *dx) {
+NO_INLINE void InputGradBlock(int64_t taps, const float *dy, int64_t step, const int64_t *offsets, const float *w,
+                              const float *x, int64_t pitch, float *dx) {
   const Vec one = One();
   Vec sum[kChannels][n], xs[kChannels][n];
   UNROLL
@@ -228,7 +230,7 @@ NO_INLINE void InputGradBlock(int64_t taps, const float *dy, const int64_t *offs
   for (int64_t k = 0; k < taps; ++k, w += kChannels) {
     Vec g[n];
     UNROLL
-    for (int v = 0; v < n; ++v) g[v] = Load(dy + offsets[k] + v * kLanes);
+    for (int v = 0; v < n; ++v) g[v] = Load(dy + offsets[k] + v * step);
     UNROLL
     for (int c = 0; c < kChannels; c += 2)
       UNROLL
@@ -277,7 +279,7 @@ struct Phase {
     for (int64_t f = 0; f < l.filters; ++f)
       for (int64_t m = row_taps - 1; m >= 0; --m)
         for (int64_t n = 0; n < col_taps; ++n)
-          offsets.push_back(f * outputs.Size() + n * outputs.Pitch() + m * cols);
+          offsets.push_back(f * outputs.Size() + outputs.Shift(n) + m * outputs.RowPitch());
     return offsets;
   }
 };
@@ -325,8 +327,9 @@ class InputGrad {
       Pack(outputs, n * l.filters + f, out, 0.0f, 0.0f, dy + f * out.Size());
     for (int64_t u = 0; u < positions; u += kVectors * kLanes) {
       const auto block = positions - u > kLanes ? InputGradBlock<kVectors> : InputGradBlock<1>;
+      const int64_t from = out.At(u), step = out.At(u + kLanes) - from;
       for (int64_t c = first; c < last; c += kChannels)
-        block(taps, dy + u, offsets.data(), &p.weights[c * taps], x + (c - first) * pitch + u, pitch,
+        block(taps, dy + from, step, offsets.data(), &p.weights[c * taps], x + (c - first) * pitch + u, pitch,
               sums + (c - first) * pitch + u);
     }
     for (int64_t c = first; c < last; ++c)
@@ -336,20 +339,28 @@ class InputGrad {
 
 // ---- gradient of the filters ----
 
+// Where dy and x of one plane lie for the weight gradient: `lines` lines of `length` positions, whole vectors.
+struct Lines {
+  int64_t lines, length, dy_pitch, x_pitch;
+};
+
 // dw[f][k] += sum_q dy[f][q] * x[offset_k + q] for kRows filters and kTaps taps: long dot products, over several images.
-NO_INLINE void WeightGradBlock(int64_t images, int64_t length, const float *dy, int64_t dy_image, int64_t pitch,
+NO_INLINE void WeightGradBlock(int64_t images, const Lines &p, const float *dy, int64_t dy_image, int64_t dy_plane,
                                const float *x, int64_t x_image, const int64_t *offsets, float *dw, int64_t columns) {
   Vec sum[kRows][kTaps] = {};
-  for (int64_t n = 0; n < images; ++n, dy += dy_image, x += x_image)
-    for (int64_t q = 0; q < length; q += kLanes) {
-      Vec g[kRows];
-      UNROLL
-      for (int f = 0; f < kRows; ++f) g[f] = Load(dy + f * pitch + q);
-      UNROLL
-      for (int k = 0; k < kTaps; ++k) {
-        const Vec xs = InRegister(Load(x + offsets[k] + q));
+  for (int64_t n = 0; n < images; ++n)
+    for (int64_t line = 0; line < p.lines; ++line) {
+      const float *dys = dy + n * dy_image + line * p.dy_pitch, *xs = x + n * x_image + line * p.x_pitch;
+      for (int64_t q = 0; q < p.length; q += kLanes) {
+        Vec g[kRows];
         UNROLL
-        for (int f = 0; f < kRows; ++f) sum[f][k] += g[f] * xs;
+        for (int f = 0; f < kRows; ++f) g[f] = Load(dys + f * dy_plane + q);
+        UNROLL
+        for (int k = 0; k < kTaps; ++k) {
+          const Vec v = InRegister(Load(xs + offsets[k] + q));
+          UNROLL
+          for (int f = 0; f < kRows; ++f) sum[f][k] += g[f] * v;
+        }
       }
     }
   UNROLL
@@ -416,6 +427,8 @@ class WeightGrad {
     const InputTile tile(l, row, rows);
     const Grid grid = Outputs(row, rows);
     const int64_t pitch = grid.Pitch(), dy_image = filters * pitch;
+    const Lines lines = tile.grid.Joint() ? Lines{rows, l.out_width, l.out_width, tile.grid.RowPitch()}
+                                          : Lines{1, length, 0, 0};
     float *x = scratch_x.Get(count * tile.Size()), *dy = scratch_dy.Get(count * dy_image);
     for (int64_t n = 0; n < count; ++n) {
       tile.PackChannels(inputs, first + n, centres, FirstChannel(part), FirstChannel(part + 1), x + n * tile.Size());
@@ -427,7 +440,7 @@ class WeightGrad {
     offsets.resize(columns, offsets[0]);
     for (int64_t k = 0; k < columns; k += kTaps)
       for (int64_t f = 0; f < filters; f += kRows)
-        WeightGradBlock(count, length, dy + f * pitch, dy_image, pitch, x, tile.Size(), &offsets[k],
+        WeightGradBlock(count, lines, dy + f * pitch, dy_image, pitch, x, tile.Size(), &offsets[k],
                         product + f * columns + k, columns);
     for (int64_t f = 0; sum && f < l.filters; ++f)
       for (int64_t n = 0; n < count; ++n) {

@@ -14,10 +14,11 @@
 // ============================================================================
 // How images are laid out for the inner loops of an adder layer.
 //
-// No patches are copied. A tile, rows of one image, is packed once for each column of the window, each time shifted by
-// one column and dense, exactly as wide as the output: k copies instead of k * k. So a tap of the window is a pointer into
-// the tile, vectors run over row ends, and nothing is computed for the padding. Stride s packs every s-th column, and
-// the rows in s phases; then one step of the window is one row again.
+// No patches are copied: a tap of the window is a pointer into a tile, which holds some rows of an image with their
+// padding, and nothing is computed for the padding. Where the rows of the output are no whole vectors, vectors have to
+// run over row ends; then the tile is packed once for each column of the window, each time shifted by one column and
+// dense, exactly as wide as the output: k copies instead of k * k. Stride s packs every s-th column in that way, and the rows
+// in s phases, so that a step of the window is one row again.
 #ifndef ADDERNGD_PACKING_H_
 #define ADDERNGD_PACKING_H_
 
@@ -69,15 +70,26 @@ struct Planes {
   const float *End() const { return Plane(count); }
 };
 
-// Values `step` apart in a plane, rows x cols of them from (row, col) on, `copies` times, each `shift` columns further.
-// They may lie outside the plane. Packed, copy follows copy, `Pitch` floats apart; inside a copy the values are dense.
+// Values `step` apart in a plane, rows x cols of them from (row, col) on, and the same again `shifts` - 1 times, each
+// `shift` (1 or -1) columns further. They may lie outside the plane. In memory:
+// - joint, if the rows are whole vectors: each row with the columns for all shifts, which differ by a pointer only;
+// - or one copy for each shift, `Pitch` floats apart, its rows side by side.
 struct Grid {
-  int64_t row, col, step, rows, cols, copies, shift;
+  int64_t row, col, step, rows, cols, shifts, shift;
 
+  bool Joint() const { return step == 1 && cols % kLanes == 0; }
+  int64_t Copies() const { return Joint() ? 1 : shifts; }
+  int64_t Columns() const { return Joint() ? cols + shifts - 1 : cols; }
+  int64_t FirstColumn() const { return Joint() ? col + std::min<int64_t>(0, (shifts - 1) * shift) : col; }
+  int64_t RowPitch() const { return Joint() ? RoundUp(Columns(), kCacheLine) : cols; }
   // With room for one vector more, and an odd number of cache lines, so that the planes of a tile do not compete for the
   // same places in the cache.
-  int64_t Pitch() const { return (CeilDiv(rows * cols + kLanes, kCacheLine) | 1) * kCacheLine; }
-  int64_t Size() const { return copies * Pitch(); }
+  int64_t Pitch() const { return (CeilDiv(rows * RowPitch() + kLanes, kCacheLine) | 1) * kCacheLine; }
+  int64_t Size() const { return Copies() * Pitch(); }
+
+  // Where shift i starts, and from there the vector of positions q, q + 1, ...
+  int64_t Shift(int64_t i) const { return Joint() ? (shift > 0 ? i : shifts - 1 - i) : i * Pitch(); }
+  int64_t At(int64_t q) const { return Joint() ? q / cols * RowPitch() + q % cols : q; }
 };
 
 template <int kStep>  // 0: any other
@@ -93,11 +105,12 @@ inline Vec LoadStrided(const float *p, int64_t step) {
 template <int kStep>
 inline void PackRow(const float *row, int64_t width, const Grid &g, float centre, float outside, float *out) {
   const int64_t step = kStep ? kStep : g.step;
-  for (int64_t copy = 0, first = g.col; copy < g.copies; ++copy, first += g.shift, out += g.Pitch()) {
-    for (int64_t i = 0; i < g.cols; i += kLanes)
+  const int64_t columns = g.Columns(), copies = g.Copies(), pitch = g.Pitch();
+  for (int64_t copy = 0, first = g.FirstColumn(); copy < copies; ++copy, first += g.shift, out += pitch) {
+    for (int64_t i = 0; i < columns; i += kLanes)
       Store(out + i, LoadStrided<kStep>(row + first + i * step, step) - centre);
-    for (int64_t i = 0, column = first; column < 0 && i < g.cols; ++i, column += step) out[i] = outside;
-    for (int64_t i = g.cols - 1, column = first + i * step; column >= width && i >= 0; --i, column -= step)
+    for (int64_t i = 0, column = first; column < 0 && i < columns; ++i, column += step) out[i] = outside;
+    for (int64_t i = columns - 1, column = first + i * step; column >= width && i >= 0; --i, column -= step)
       out[i] = outside;
   }
 }
@@ -107,12 +120,13 @@ inline void PackRow(const float *row, int64_t width, const Grid &g, float centre
 // the tensor is read from a copy between margins.
 inline void Pack(const Planes &planes, int64_t index, const Grid &g, float centre, float outside, float *out) {
   static thread_local Scratch scratch;
-  const int64_t reach = (g.copies - 1) * g.shift, first = g.col + std::min<int64_t>(0, reach);
-  const int64_t length = RoundUp(g.cols, kLanes) * g.step + std::abs(reach), width = planes.width;
-  for (int64_t r = 0; r < g.rows; ++r, out += g.cols) {
+  const int64_t reach = (g.shifts - 1) * g.shift, first = g.col + std::min<int64_t>(0, reach), width = planes.width;
+  const int64_t length = RoundUp(g.Columns(), kLanes) * g.step + std::abs(reach);
+  const int64_t copies = g.Copies(), pitch = g.Pitch(), row_pitch = g.RowPitch();
+  for (int64_t r = 0; r < g.rows; ++r, out += row_pitch) {
     const int64_t in = g.row + r * g.step;
     if (in < 0 || in >= planes.height) {
-      for (int64_t copy = 0; copy < g.copies; ++copy) std::fill_n(out + copy * g.Pitch(), g.cols, outside);
+      for (int64_t copy = 0; copy < copies; ++copy) std::fill_n(out + copy * pitch, row_pitch, outside);
       continue;
     }
     const float *row = planes.Plane(index) + in * width;
@@ -127,19 +141,19 @@ inline void Pack(const Planes &planes, int64_t index, const Grid &g, float centr
     else if (g.step == 2) PackRow<2>(row, width, g, centre, outside, out);
     else PackRow<0>(row, width, g, centre, outside, out);
   }
-  for (int64_t copy = 0; copy < g.copies; ++copy) Store(out + copy * g.Pitch(), Vec{});
+  for (int64_t copy = 0; copy < copies; ++copy) Store(out + copy * pitch, Vec{});
 }
 
-// The reverse, for a grid inside the plane and one copy.
+// The reverse, for a grid inside the plane and without shifts.
 inline void Unpack(const float *packed, const Grid &g, int64_t width, float *plane) {
-  for (int64_t r = 0; r < g.rows; ++r, packed += g.cols) {
+  for (int64_t r = 0; r < g.rows; ++r, packed += g.RowPitch()) {
     float *to = plane + (g.row + r * g.step) * width + g.col;
     if (g.step == 1) std::memcpy(to, packed, g.cols * sizeof(float));
     else for (int64_t i = 0; i < g.cols; ++i) to[i * g.step] = packed[i];
   }
 }
 
-// The inputs of `rows` output rows from `row` on, packed as [channel, row phase, column of the window].
+// The inputs of `rows` output rows from `row` on, packed as [channel, row phase, grid].
 struct InputTile {
   const Layer &l;
   int64_t phases;
@@ -159,8 +173,8 @@ struct InputTile {
     for (int64_t c = first; c < last; ++c)
       for (int64_t i = 0; i < l.kernel; ++i)
         for (int64_t j = 0; j < l.kernel; ++j)
-          offsets.push_back(c * ChannelSize() + i % l.stride * grid.Size() + j * grid.Pitch() +
-                            i / l.stride * l.out_width);
+          offsets.push_back(c * ChannelSize() + i % l.stride * grid.Size() + grid.Shift(j) +
+                            i / l.stride * grid.RowPitch());
     return offsets;
   }
 
