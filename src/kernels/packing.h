@@ -72,12 +72,12 @@ struct Planes {
 
 // Values `step` apart in a plane, rows x cols of them from (row, col) on, and the same again `shifts` - 1 times, each
 // `shift` (1 or -1) columns further. They may lie outside the plane. In memory:
-// - joint, if the rows are whole vectors: each row with the columns for all shifts, which differ by a pointer only;
+// - joint, if there are several shifts and the rows are whole vectors: each row with the columns for all shifts, which differ by a pointer only;
 // - or one copy for each shift, `Pitch` floats apart, its rows side by side.
 struct Grid {
   int64_t row, col, step, rows, cols, shifts, shift;
 
-  bool Joint() const { return step == 1 && cols % kLanes == 0; }
+  bool Joint() const { return shifts > 1 && step == 1 && cols % kLanes == 0; }
   int64_t Copies() const { return Joint() ? 1 : shifts; }
   int64_t Columns() const { return Joint() ? cols + shifts - 1 : cols; }
   int64_t FirstColumn() const { return Joint() ? col + std::min<int64_t>(0, (shifts - 1) * shift) : col; }
