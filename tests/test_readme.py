@@ -52,6 +52,9 @@ EXPECTED = {
     "bash scripts/run_export.sh ckpt ONNX CPU --batch_size 1": ([], 0, "exported "),
     "bash scripts/run_export.sh ckpt AIR Ascend": ([], *NO_ASCEND),
     "python -m src.convert ResNet20-AdderNet.pth adder_resnet20_cifar10.ckpt": ([], 0, "converted 110 parameters"),
+    "python -m benchmarks.compare --output benchmarks/results.json":
+        (["--batch_size", "4", "--rounds", "1", "--parts", "networks", "layers"], 0, "adder "),
+    "python -m benchmarks.plot benchmarks/results.json benchmarks/performance.png": ([], 0, ""),
 }
 
 
