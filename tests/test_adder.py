@@ -306,12 +306,17 @@ def test_choice_of_the_implementation(monkeypatch):
         kernels.select("kernel", 1, 1)
 
 
+def limit_blocks(monkeypatch, limit):
+    monkeypatch.setattr(composed, "BLOCK_BYTES", limit)
+    monkeypatch.setattr(composed, "LARGE_BLOCK_BYTES", limit)
+
+
 @pytest.mark.parametrize("taps, outputs, limit, blocks", [
     (27, 10, 1 << 20, 1), (27, 10, 27 * 40, 1), (27, 10, 27 * 40 - 1, 3), (27, 10, 40, 27), (27, 10, 1, 27),
     (7, 10, 6 * 40, 7)])
 def test_block_count(monkeypatch, taps, outputs, limit, blocks):
     """Equal blocks as large as the limit allows; one tap each where even that is too large."""
-    monkeypatch.setattr(composed, "BLOCK_BYTES", limit)
+    limit_blocks(monkeypatch, limit)
     assert composed.block_count(taps, outputs) == blocks
 
 
@@ -320,7 +325,7 @@ def test_blocks_of_the_composed_form_add_up(monkeypatch, mode):
     """Several blocks in the forward pass and in the input gradient, in place of one."""
     ms.set_context(mode=MODES[mode])
     tensors = numbers(TYPICAL)
-    monkeypatch.setattr(composed, "BLOCK_BYTES", 4 * TYPICAL.filters * 40 * 3)  # 3 taps x filters x N * 5 * 4 positions
+    limit_blocks(monkeypatch, 4 * TYPICAL.filters * 40 * 3)  # 3 taps x filters x N * 5 * 4 positions
     assert composed.block_count(27, TYPICAL.filters * 40) == 9
     assert composed.block_count(45, 2 * 3 * 9 * 7) > 1
     got = measured(AdderOp(TYPICAL.stride, TYPICAL.padding, backend="composed"), *tensors)
@@ -331,7 +336,7 @@ def test_blocks_of_the_composed_form_add_up(monkeypatch, mode):
 @pytest.mark.parametrize("backend", ["unrolled", "onnx"])
 def test_forms_for_export_match_the_loop(monkeypatch, backend, blocks):
     """The network that is exported has to be the one that was trained."""
-    monkeypatch.setattr(composed, "BLOCK_BYTES", 27 // blocks * 4 * TYPICAL.filters * 40)
+    limit_blocks(monkeypatch, 27 // blocks * 4 * TYPICAL.filters * 40)
     x, w, _ = numbers(TYPICAL)
     geometry = TYPICAL.stride, TYPICAL.padding
     loop = AdderOp(*geometry, backend="composed")(ms.Tensor(x), ms.Tensor(w)).asnumpy()

@@ -14,32 +14,137 @@
 # ============================================================================
 """The adder layer from built-in MindSpore operators: for Ascend, GPU, export, and wherever no compiler is.
 
-A loop runs over blocks of window taps, so that filters x patches x positions never exist at once. Tensors are
-channel-first inside: a patch is a column of [k * k * C, N * positions]. Three peculiarities of MindSpore 2.8 shape the
-code. Operators that index on CPU keep 8 to 16 bytes for each element, per instance, for as long as the graph lives:
-a broadcasting Sub or Mul (hence Tile and BiasAdd) and Transpose (hence Unstack and Stack). ReduceSum on CPU is ten
-times faster over the first axis than over any other. A loop that is unrolled costs 50 ms and 1.5 MB an iteration to
-compile, and runs all its iterations at once (hence `while`, which becomes one subgraph).
+Loops run over blocks of images and of window taps, so that filters x patches x positions never exist at once and what
+does exist stays in the processor's cache. Three peculiarities of MindSpore 2.8 shape the code. Operators that index on
+CPU keep 8 to 16 bytes for each element, per instance, for as long as the graph lives: a broadcasting Sub or Mul (hence
+Tile) and Transpose (hence only of blocks). ReduceSum on CPU is ten times faster over the first axis than over any
+other. A loop that is unrolled costs 50 ms and 1.5 MB an iteration to compile, and runs all its iterations at once
+(hence `while`, which becomes one subgraph).
 """
+import functools
+
+import mindspore as ms
 from mindspore import dtype, nn, ops
 from mindspore.ops.operations import _grad_ops
 
-BLOCK_BYTES = 64 << 20  # of one temporary tensor: taps of a block x filters (or channels) x N x positions
+BLOCK_BYTES = 2 << 20  # of one temporary tensor
+LARGE_BLOCK_BYTES = 64 << 20  # the same where each iteration is dear: unrolled, in PYNATIVE mode, on accelerators
 
 
+@functools.lru_cache(maxsize=None)  # layers that share their Cells compile faster, to a smaller graph
 def implementation(stride, padding, form="loop"):
     """Return the Cells forward(x, w), input_grad(dy, x, w) and weight_grad(dy, x, w).
 
     `form` concerns the forward pass only: "loop", or for exported models "unrolled" (no control flow) or "onnx" (that,
     from operators that MindSpore converts to ONNX).
     """
-    return Forward(stride, padding, form), InputGrad(stride, padding), WeightGrad(stride, padding)
+    forward = Forward(stride, padding) if form == "loop" else Unrolled(stride, padding, form)
+    return forward, InputGrad(stride, padding), WeightGrad(stride, padding)
 
 
 class Forward(nn.Cell):
+    """y = -sum |x - w|: x [N, C_in, H, W], w [C_out, C_in, k, k] -> [N, C_out, H_out, W_out], by blocks of images."""
+
+    def __init__(self, stride, padding):
+        super().__init__()
+        self.stride, self.padding = stride, padding
+
+    def construct(self, x, w):
+        batch, channels, height, width = x.shape
+        filters, _, kernel, _ = w.shape
+        rows, cols = ((size + 2 * self.padding - kernel) // self.stride + 1 for size in (height, width))
+        taps, positions = channels * kernel * kernel, rows * cols
+        blocks = block_count(batch, taps * positions)
+        images = batch // blocks  # of a block
+        x = ops.Reshape()(x, (blocks, images, channels, height, width))
+        w = ops.Tile()(ops.Reshape()(w, (1, filters, taps)), (images, 1, 1))
+        y = ops.Zeros()((blocks, images, filters, positions), dtype.float32)
+        i = ops.Zeros()((1, 1), dtype.int32)
+        while i < blocks:
+            patches = ops.Im2Col(kernel, self.stride, 1, self.padding)(block_of(x, i))
+            patches = ops.Transpose()(ops.Reshape()(patches, (images, taps, positions)), (0, 2, 1))
+            distance = ops.Cdist(1.0)(w, patches)
+            y = ops.TensorScatterUpdate()(y, i, ops.Reshape()(-distance, (1, images, filters, positions)))
+            i = i + 1
+        return ops.Reshape()(y, (batch, filters, rows, cols))
+
+
+class InputGrad(nn.Cell):
+    """dx = sum dy * clip(w - x, -1, 1), as x [N, C_in, H, W]: every input gathers dy from the windows that saw it.
+
+    A loop over blocks of images, and in each a loop over blocks of window taps.
+    """
+
+    def __init__(self, stride, padding):
+        super().__init__()
+        self.stride, self.padding = stride, padding
+
+    def construct(self, dy, x, w):
+        shape, kernel = x.shape, w.shape[2]
+        blocks = block_count(shape[0], w.size // shape[1] * shape[2] * shape[3])
+        dy = ops.Reshape()(dy, (blocks, -1, *dy.shape[1:]))
+        x = ops.Reshape()(x, (blocks, -1, *shape[1:]))
+        w = ops.Reshape()(ops.Transpose()(ops.ReverseV2((2, 3))(w), (0, 2, 3, 1)), (-1, shape[1]))
+        dx = x  # of that shape; every block of it is replaced
+        i = ops.Zeros()((1, 1), dtype.int32)
+        while i < blocks:
+            block = self.block(block_of(dy, i), block_of(x, i), w, kernel)
+            dx = ops.TensorScatterUpdate()(dx, i, ops.Reshape()(block, (1, *dx.shape[1:])))
+            i = i + 1
+        return ops.Reshape()(dx, shape)
+
+    def block(self, dy, x, w, kernel):
+        """dx of a block of images: dy [N, C_out, H_out, W_out], x [N, C_in, H, W], w [C_out * k * k, C_in], the last
+        tap of a window first -> [N, C_in, H * W]."""
+        images, channels, height, width = x.shape
+        positions = height * width
+        blocks = block_count(w.shape[0], images * channels * positions)
+        taps = w.shape[0] // blocks  # of a block
+        dy = ops.Reshape()(ops.Im2Col(kernel)(self.spread(dy, x.shape, kernel)), (images, blocks, taps, positions))
+        x = ops.Tile()(ops.Reshape()(x, (1, images, channels, positions)), (taps, 1, 1, 1))
+        w = ops.Reshape()(w, (blocks, taps, channels))
+        dx = ops.Zeros()((images, channels, positions), dtype.float32)
+        i = ops.Zeros()((1,), dtype.int32)
+        while i < blocks:
+            gradient = ops.Transpose()(ops.Gather()(dy, i, 1), (2, 0, 1, 3))  # [taps, N, 1, H * W]
+            gradient = ops.Tile()(gradient, (1, 1, channels, 1))
+            weight = ops.Reshape()(ops.Gather()(w, i, 0), (taps, 1, channels, 1))
+            weight = ops.Tile()(ops.Tile()(weight, (1, 1, 1, positions)), (1, images, 1, 1))  # faster than one Tile
+            # The derivative of "smooth L1" is the clipped difference.
+            dx = dx + ops.ReduceSum()(_grad_ops.SmoothL1LossGrad(1.0, "none")(weight, x, gradient), 0)
+            i = i + 1
+        return dx
+
+    def spread(self, dy, shape, kernel):
+        """Lay dy `stride` apart on zeros, [N, C_out, H + k - 1, W + k - 1], so that a window at (u, v) of size k holds
+        the gradients of all outputs that read x[u, v], those of the last tap first."""
+        start = kernel - 1
+        rows, cols = dy.shape[2:]
+        full = (shape[0], dy.shape[1], start + shape[2] + 2 * self.padding, start + shape[3] + 2 * self.padding)
+        end = (*full[:2], start + (rows - 1) * self.stride + 1, start + (cols - 1) * self.stride + 1)
+        dy = _grad_ops.StridedSliceGrad()(dy, full, (0, 0, start, start), end, (1, 1, self.stride, self.stride))
+        end = (*full[:2], self.padding + start + shape[2], self.padding + start + shape[3])
+        return ops.StridedSlice()(dy, (0, 0, self.padding, self.padding), end, (1, 1, 1, 1))
+
+
+class WeightGrad(nn.Cell):
+    """dw = sum dy * (x - w) = (sum dy * x) - w * (sum dy), as w [C_out, C_in, k, k]; sum dy * x is a convolution's."""
+
+    def __init__(self, stride, padding):
+        super().__init__()
+        self.stride, self.padding = stride, padding
+
+    def construct(self, dy, x, w):
+        filters, _, kernel, _ = w.shape
+        pad = (self.padding,) * 4
+        product = _grad_ops.Conv2DBackpropFilter(filters, kernel, "pad", pad, pad, stride=(self.stride, self.stride))
+        return product(dy, x, w.shape) - w * ops.Reshape()(_grad_ops.BiasAddGrad()(dy), (filters, 1, 1, 1))
+
+
+class Unrolled(nn.Cell):
     """y = -sum |x - w|: x [N, C_in, H, W], w [C_out, C_in, k, k] -> [N, C_out, H_out, W_out]."""
 
-    def __init__(self, stride, padding, form="loop"):
+    def __init__(self, stride, padding, form):
         super().__init__()
         self.form = form
         self.patches = Patches(stride, padding, form)
@@ -47,18 +152,12 @@ class Forward(nn.Cell):
     def construct(self, x, w):
         filters, _, kernel, _ = w.shape
         patches, batch, rows, cols = self.patches(x, kernel)  # [k * k * C_in, positions]
-        blocks = block_count(patches.shape[0], filters * patches.shape[1])
+        blocks = block_count(patches.shape[0], filters * patches.shape[1], True)
         patches = patches.reshape((blocks, -1, patches.shape[1]))
         w = ops.Transpose()(w, (2, 3, 1, 0)).reshape((blocks, -1, filters))
         y = ops.Zeros()((filters, patches.shape[2]), x.dtype)
-        if self.form != "loop":
-            for i in range(blocks):
-                y = y - self.distance(ops.depend(patches, y)[i], w[i])
-        else:
-            i = ops.Zeros()((1,), dtype.int32)
-            while i < blocks:
-                y = y - self.distance(ops.Gather()(patches, i, 0)[0], ops.Gather()(w, i, 0)[0])
-                i = i + 1
+        for i in range(blocks):
+            y = y - self.distance(ops.depend(patches, y)[i], w[i])
         y = y.reshape((filters, batch, rows, cols))
         return ops.Transpose()(y, (1, 0, 2, 3)) if self.form == "onnx" else batch_first(y)
 
@@ -73,69 +172,10 @@ class Forward(nn.Cell):
         return ops.ReduceSum()(ops.Abs()(difference), 0)
 
 
-class InputGrad(nn.Cell):
-    """dx = sum dy * clip(w - x, -1, 1), as x [N, C_in, H, W]: every input gathers dy from the windows that saw it."""
-
-    def __init__(self, stride, padding):
-        super().__init__()
-        self.stride, self.padding = stride, padding
-        self.patches = Patches(1, 0)
-
-    def construct(self, dy, x, w):
-        batch, channels, height, width = x.shape
-        kernel = w.shape[2]
-        dy, _, _, _ = self.patches(self.spread(dy, x.shape, kernel), kernel)  # [k * k * C_out, N * H * W]
-        x = channel_first(ops.depend(x, dy)).reshape((channels, -1))
-        blocks = block_count(dy.shape[0], x.size)
-        dy = dy.reshape((blocks, -1, x.shape[1]))
-        w = ops.ReverseV2((0, 1))(ops.Transpose()(w, (2, 3, 0, 1))).reshape((blocks, -1, channels))
-        dx = ops.Zeros()(x.shape, x.dtype)
-        i = ops.Zeros()((1,), dtype.int32)
-        while i < blocks:
-            dx = dx - self.gradient(ops.Gather()(dy, i, 0)[0], x, ops.Gather()(w, i, 0)[0])
-            i = i + 1
-        return batch_first(dx.reshape((channels, batch, height, width)))
-
-    def spread(self, dy, shape, kernel):
-        """Lay dy `stride` apart on zeros, [N, C_out, H + k - 1, W + k - 1], so that a window at (u, v) of size k holds
-        the gradients of all outputs that read x[u, v], those of the last tap first."""
-        start = kernel - 1
-        rows, cols = dy.shape[2:]
-        full = (shape[0], dy.shape[1], start + shape[2] + 2 * self.padding, start + shape[3] + 2 * self.padding)
-        end = (*full[:2], start + (rows - 1) * self.stride + 1, start + (cols - 1) * self.stride + 1)
-        dy = _grad_ops.StridedSliceGrad()(dy, full, (0, 0, start, start), end, (1, 1, self.stride, self.stride))
-        end = (*full[:2], self.padding + start + shape[2], self.padding + start + shape[3])
-        return ops.StridedSlice()(dy, (0, 0, self.padding, self.padding), end, (1, 1, 1, 1))
-
-    def gradient(self, dy, x, w):
-        """sum dy * clip(x - w, -1, 1) over a block: dy [taps, positions], x [C_in, positions], w [taps, C_in]."""
-        taps, channels = w.shape
-        x = ops.Tile()(x, (taps, 1)).reshape((1, taps * channels, -1))
-        difference = ops.BiasAdd()(x, -w.reshape((-1,)))
-        slope = ops.clip_by_value(difference, -1.0, 1.0)
-        slope = ops.Select()(ops.IsNan()(difference), difference, slope).reshape((taps, channels, -1))
-        return ops.ReduceSum()(ops.Tile()(dy.reshape((taps, 1, -1)), (1, channels, 1)) * slope, 0)
-
-
-class WeightGrad(nn.Cell):
-    """dw = sum dy * (x - w) = (sum dy * x) - w * (sum dy), a matrix product, as w [C_out, C_in, k, k]."""
-
-    def __init__(self, stride, padding):
-        super().__init__()
-        self.patches = Patches(stride, padding)
-
-    def construct(self, dy, x, w):
-        filters, channels, kernel, _ = w.shape
-        patches, _, _, _ = self.patches(ops.depend(x, dy), kernel)  # not as soon as x is there, in the forward pass
-        dy = channel_first(dy).reshape((filters, -1))  # [C_out, positions]
-        product = ops.MatMul(transpose_b=True)(dy, patches).reshape((filters, kernel, kernel, channels))
-        return ops.Transpose()(product, (0, 3, 1, 2)) - w * dy.sum(1).reshape((filters, 1, 1, 1))
-
-
 class Patches(nn.Cell):
     """im2col: x [N, C, H, W] -> [k * k * C, N * rows * cols], with N, rows and cols; the tap is the slower index."""
 
-    def __init__(self, stride, padding, form="loop"):
+    def __init__(self, stride, padding, form):
         super().__init__()
         self.stride, self.padding, self.form = stride, padding, form
         self.pad = nn.Pad(((0, 0), (0, 0), (padding, padding), (padding, padding)))
@@ -155,6 +195,11 @@ class Patches(nn.Cell):
         return ops.Concat(0)(taps), batch, rows, cols
 
 
+def block_of(x, i):
+    """x[i]: x [blocks, N, ...], i [1, 1] -> [N, ...]. Indexing would take several times the memory to compile."""
+    return ops.Reshape()(ops.GatherNd()(x, i), x.shape[1:])
+
+
 def channel_first(x):
     """[N, C, H, W] -> [C, N, H, W]."""
     return ops.Stack(0)(ops.Unstack(1)(x))
@@ -166,7 +211,8 @@ def batch_first(x):
 
 
 @ops.constexpr
-def block_count(taps, outputs):
-    """How many equal blocks of taps to make, each with at most BLOCK_BYTES for a value per tap and output."""
-    largest = max(1, BLOCK_BYTES // (4 * outputs))
-    return next(taps // size for size in range(min(largest, taps), 0, -1) if taps % size == 0)
+def block_count(items, outputs, unrolled=False):
+    """How many equal blocks of items to make, each within the limit for a value per item and output."""
+    cached = not unrolled and (ms.get_context("device_target"), ms.get_context("mode")) == ("CPU", ms.GRAPH_MODE)
+    largest = max(1, (BLOCK_BYTES if cached else LARGE_BLOCK_BYTES) // (4 * outputs))
+    return next(items // size for size in range(min(largest, items), 0, -1) if items % size == 0)
