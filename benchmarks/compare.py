@@ -44,6 +44,7 @@ LARGE_LAYERS = {  # of ImageNet networks
     "1x1, 256 to 64, 56x56": ((256, 56, 56), (64, 256, 1, 1), 1, 0),
     "3x3, 512 to 512, 7x7": ((512, 7, 7), (512, 512, 3, 3), 1, 1),
 }
+FUNCTIONS = {"forward": "AdderForward", "input_grad": "AdderInputGrad", "weight_grad": "AdderWeightGrad"}
 LAYOUTS = {"torch CNN, channels last": "channels_last", "torch CNN, NCHW": "contiguous_format"}
 
 
@@ -52,8 +53,8 @@ def main():
                                      allow_abbrev=False)
     parser.add_argument("--output", type=Path, help="JSON file to write")
     parser.add_argument("--batch_size", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=15, help="runs of each contestant, of which the median counts")
-    parser.add_argument("--composed_batch_size", type=int, default=16, help="of the composed form, which is slow")
+    parser.add_argument("--rounds", type=int, default=11, help="runs of each contestant, of which the median counts")
+    parser.add_argument("--composed_batch_size", type=int, default=64, help="of the composed form, which is slow")
     parser.add_argument("--parts", nargs="+", choices=("networks", "composed", "layers", "growth"),
                         default=("networks", "composed", "layers", "growth"))
     arguments = parser.parse_args()
@@ -111,7 +112,7 @@ def _layers(shapes, batch, rounds, peak):
     for name, (x, w, stride, padding) in shapes.items():
         geometry = ((batch, *x), w, stride, padding)
         pairs = batch * w[0] * w[1] * w[2] ** 2 * (x[1] // stride) * (x[2] // stride)
-        times = race({direction: ("adder_layer", *geometry, direction) for direction in PASSES}, rounds)
+        times = race({direction: ("adder_layer", *geometry, FUNCTIONS[direction]) for direction in PASSES}, rounds)
         results[name] = {direction: {"rate": pairs / result["seconds"], "fraction": pairs / result["seconds"] /
                                      (thread_count() * peak[direction])} for direction, result in times.items()}
         print(f"{name:34}" + "".join(f"{1e-9 * result['rate']:10.1f} ({result['fraction']:.2f}) "

@@ -17,6 +17,8 @@
 They are called in processes of their own, so that libraries neither share threads nor count each other's memory; hence
 the imports inside.
 """
+import ctypes
+
 import numpy as np
 
 CLASSES = 100
@@ -49,20 +51,29 @@ def adder_training(batch, backend):
     return lambda: step(images, labels)[0].asnumpy()
 
 
-def adder_layer(x_shape, w_shape, stride, padding, direction):
-    """One layer in one direction: "forward", "input_grad" or "weight_grad"."""
-    import mindspore as ms
-
+def adder_layer(x_shape, w_shape, stride, padding, function):
+    """One function of the kernel's library on one layer, called as MindSpore does, into memory that is there."""
     from src.kernels import cpu
 
-    ms.set_context(mode=ms.GRAPH_MODE)
     random = np.random.default_rng(0)
     x, w = (random.standard_normal(shape, np.float32) for shape in (x_shape, w_shape))
     rows, cols = ((size + 2 * padding - w_shape[2]) // stride + 1 for size in x_shape[2:])
     dy = random.standard_normal((x_shape[0], w_shape[0], rows, cols), np.float32)
-    cells = dict(zip(("forward", "input_grad", "weight_grad"), cpu.implementation(stride, padding)))
-    inputs = [ms.Tensor(value) for value in ((x, w) if direction == "forward" else (dy, x, w))]
-    return lambda: cells[direction](*inputs)
+    geometry = np.array([stride, padding, cpu.thread_count()], np.int32)
+    tensors = {"AdderForward": (x, w, geometry, np.empty_like(dy)),
+               "AdderInputGrad": (dy, x, w, geometry, np.empty_like(x)),
+               "AdderWeightGrad": (dy, x, w, geometry, np.empty_like(w))}[function]
+    pointers = (ctypes.c_void_p * len(tensors))(*[tensor.ctypes.data for tensor in tensors])
+    shapes = [(ctypes.c_int64 * tensor.ndim)(*tensor.shape) for tensor in tensors]
+    shape_pointers = (ctypes.c_void_p * len(tensors))(*map(ctypes.addressof, shapes))
+    call = getattr(ctypes.CDLL(str(cpu.library_path())), function)
+    kept = tensors, shapes  # which the pointers do not keep
+
+    def run():
+        if call(len(kept[0]), pointers, None, shape_pointers, None, None, None):
+            raise MemoryError
+
+    return run
 
 
 def torch_inference(batch, layout):

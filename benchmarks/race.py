@@ -12,8 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Times contestants side by side: each in a process of its own, taking turns, so that all see the same machine."""
+"""Times contestants side by side: each in a process of its own, taking turns, so that all see the same machine.
+
+Who is not running is stopped, since the threads of some libraries go on spinning for a while.
+"""
 import multiprocessing
+import os
+import signal
 import statistics
 import time
 
@@ -25,7 +30,7 @@ def race(entries, rounds):
 
     Args:
         entries (dict): name to (function of `benchmarks.contestants`, its arguments).
-        rounds (int): turns of each, after two to warm up.
+        rounds (int): turns of each, after one to warm up.
 
     Returns:
         dict, name to {"seconds": median of a run, "fastest": the shortest, "memory": peak in bytes}, or to
@@ -33,10 +38,10 @@ def race(entries, rounds):
     """
     runners = {name: _Runner(*entry) for name, entry in entries.items()}
     times = {name: [] for name in entries}
-    for turn in range(rounds + 2):
+    for turn in range(rounds + 1):
         for name, runner in runners.items():
             seconds = runner.ask("run")
-            if turn >= 2 and not runner.failure:
+            if turn and not runner.failure:
                 times[name].append(seconds)
     results = {}
     for name, runner in runners.items():
@@ -54,18 +59,30 @@ class _Runner:
         context = multiprocessing.get_context("spawn")
         self._pipe, end = context.Pipe()
         self._process = context.Process(target=_serve, args=(end, function, arguments))
+        if "OMP_NUM_THREADS" not in os.environ:
+            os.unsetenv("OMP_NUM_THREADS")  # MindSpore sets it to 1 where it is imported, and children would inherit it
         self._process.start()
         self.failure = self._pipe.recv()
+        self._pause()
 
     def ask(self, question):
         if self.failure:
             return None
+        os.kill(self._process.pid, signal.SIGCONT)
         self._pipe.send(question)
-        return self._pipe.recv()
+        answer = self._pipe.recv()
+        self._pause()
+        return answer
 
     def stop(self):
+        if not self.failure:
+            os.kill(self._process.pid, signal.SIGCONT)
         self._pipe.close()
         self._process.join()
+
+    def _pause(self):
+        if not self.failure:
+            os.kill(self._process.pid, signal.SIGSTOP)
 
 
 def _serve(pipe, function, arguments):
@@ -83,6 +100,7 @@ def _serve(pipe, function, arguments):
 
 
 def _timed(run):
+    run()  # to wake up
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
