@@ -360,10 +360,9 @@ def digest_with_threads(threads):
 
 
 def digest():
-    """Of all results of the kernel, on batches of several tiles."""
+    """Of all results of the kernel, on layers that are large enough for several threads."""
     result = hashlib.sha256()
-    for name in ("many images in a tile, last tile short", "large images, more tiles than groups"):
-        case = CASES[name]
+    for case in (Case(40, 16, 16, 17, 20, 3, 1, 1), Case(9, 8, 64, 64, 24, 3, 2, 1)):
         for array in measured(AdderOp(case.stride, case.padding, backend="kernel"), *numbers(case)):
             result.update(array.tobytes())
     return result.hexdigest()

@@ -44,6 +44,7 @@ constexpr int kRows = kRegisters == 32 ? 4 : 2;          // weight gradient: fil
 constexpr int kTaps = kRegisters == 32 ? 6 : 4;
 constexpr int64_t kDotLength = 1024;                     // weight gradient: positions in a dot product, if there are
 constexpr int64_t kGroups = 16;                          // its partial sums; fixed, for the same result on any machine
+constexpr int64_t kGroupsSize = 4 << 20;                 // and all of them together, in floats, at most
 
 thread_local Scratch scratch_x, scratch_sum, scratch_dy, scratch_out;
 
@@ -100,14 +101,15 @@ struct Filters {
       : blocks(CeilDiv(l.filters, kFilters)), values(blocks * kFilters * l.taps, 0.0f),
         half_sums(blocks * kFilters, 0.0f) {
     for (int64_t f = 0; f < l.filters; ++f) {
-      double sum = 0.0;
       float *to = &values[f / kFilters * l.taps * kFilters + f % kFilters];
       for (int64_t c = 0; c < l.channels; ++c)
-        for (int64_t i = 0; i < l.kernel * l.kernel; ++i, ++w, to += kFilters) {
-          *to = *w - centres[c];
-          sum += *to;
-        }
-      half_sums[f] = static_cast<float>(sum / 2);
+        for (int64_t i = 0; i < l.kernel * l.kernel; ++i, ++w, to += kFilters) *to = *w - centres[c];
+    }
+    for (int64_t b = 0; b < blocks; ++b) {
+      double sums[kFilters] = {};
+      for (int64_t k = b * l.taps; k < (b + 1) * l.taps; ++k)
+        for (int64_t i = 0; i < kFilters; ++i) sums[i] += values[k * kFilters + i];
+      for (int64_t i = 0; i < kFilters; ++i) half_sums[b * kFilters + i] = static_cast<float>(sums[i] / 2);
     }
   }
 };
@@ -380,7 +382,9 @@ class WeightGrad {
         rows(BandRows(l.out_height, [&](int64_t n) { return TileSize(n); })), bands(CeilDiv(l.out_height, rows)),
         images(std::max<int64_t>(
             1, std::min({l.batch, kDotLength / (rows * l.out_width), kTileSize / TileSize(rows)}))),
-        tiles(CeilDiv(l.batch, images) * bands), groups(std::min(tiles, kGroups)), parts(Parts(l, groups, l.channels)) {}
+        tiles(CeilDiv(l.batch, images) * bands),
+        groups(std::min({tiles, kGroups, std::max<int64_t>(1, kGroupsSize / (filters * l.taps))})),
+        parts(Parts(l, groups, l.channels)) {}
 
   void Run(float *dw) const {
     std::vector<std::vector<float>> products(groups * parts);
@@ -391,7 +395,7 @@ class WeightGrad {
       for (int64_t tile = group; tile < tiles; tile += groups)
         RunTile(tile, part, products[item].data(), part ? nullptr : &sums[group * l.filters]);
     });
-    for (int64_t f = 0; f < l.filters; ++f) {
+    Threads::ForEach(l.threads, l.filters, [&](int64_t f) {
       double sum = 0.0;
       for (int64_t group = 0; group < groups; ++group) sum += sums[group * l.filters + f];
       for (int64_t part = 0; part < parts; ++part)
@@ -402,7 +406,7 @@ class WeightGrad {
           const double weight = w[f * l.taps + tap] - centres[tap / window];
           dw[f * l.taps + tap] = static_cast<float>(product - weight * sum);
         }
-    }
+    });
   }
 
  private:

@@ -32,11 +32,12 @@
 
 constexpr int64_t kCacheLine = 16;         // in floats
 constexpr int64_t kTileSize = 160 << 10;   // floats in a tile, to stay in the second-level cache
+constexpr int64_t kThreadWork = 4 << 20;   // pairs (x, w) that a thread should have: about 0.1 ms
 
 inline int64_t CeilDiv(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
 inline int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
 
-// Sizes of one layer, and the number of threads for it.
+// Sizes of one layer, and the number of threads that are worth waking for it.
 struct Layer {
   int64_t batch, channels, height, width, filters, kernel, stride, padding, threads, out_height, out_width, taps;
 
@@ -44,7 +45,9 @@ struct Layer {
       : batch(x_shape[0]), channels(x_shape[1]), height(x_shape[2]), width(x_shape[3]), filters(w_shape[0]),
         kernel(w_shape[2]), stride(geometry[0]), padding(geometry[1]), threads(geometry[2]),
         out_height((height + 2 * padding - kernel) / stride + 1),
-        out_width((width + 2 * padding - kernel) / stride + 1), taps(channels * kernel * kernel) {}
+        out_width((width + 2 * padding - kernel) / stride + 1), taps(channels * kernel * kernel) {
+    threads = std::min(threads, 1 + batch * filters * out_height * out_width * taps / kThreadWork);
+  }
 };
 
 // Memory of a thread, kept from call to call.

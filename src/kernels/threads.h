@@ -40,9 +40,10 @@ class Threads {
   std::mutex loop_mutex_, mutex_;
   std::condition_variable wake_, done_;
   int64_t workers_ = 0, round_ = 0;
-  // The current loop: what to do how often, how many workers take part, and how many of them still run.
+  // The current loop: what to do how often, how many workers may join while it is open, and how many are at it.
   const std::function<void(int64_t)> *work_ = nullptr;
-  int64_t items_ = 0, active_ = 0, running_ = 0;
+  int64_t items_ = 0, wanted_ = 0, running_ = 0;
+  bool open_ = false;
   std::atomic<int64_t> next_{0};
   std::exception_ptr error_;
 
@@ -52,28 +53,30 @@ class Threads {
       std::lock_guard<std::mutex> lock(mutex_);
       work_ = &work;
       items_ = items;
-      active_ = running_ = workers;
+      wanted_ = workers;
       next_ = 0;
       error_ = nullptr;
+      open_ = true;
       ++round_;
     }
-    wake_.notify_all();
+    if (workers > 0) wake_.notify_all();
     Loop();
     std::unique_lock<std::mutex> lock(mutex_);
+    open_ = false;  // a worker that is still waking up is not waited for
     done_.wait(lock, [this] { return running_ == 0; });
     if (error_) std::rethrow_exception(error_);
   }
 
   void Work(int64_t index, int64_t round) {
+    std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-      {
-        std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, [&] { return round_ != round; });
-        round = round_;
-        if (index >= active_) continue;
-      }
+      wake_.wait(lock, [&] { return round_ != round; });
+      round = round_;
+      if (!open_ || index >= wanted_) continue;
+      ++running_;
+      lock.unlock();
       Loop();
-      std::lock_guard<std::mutex> lock(mutex_);
+      lock.lock();
       if (--running_ == 0) done_.notify_one();
     }
   }
