@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""ResNet-20 with ordinary convolutions in PyTorch, of the same shape as `src.res20_adder`: the network to compete with."""
+"""ResNet-20 with ordinary convolutions in PyTorch, of the shape of `src.res20_adder`: the network to compete with."""
 from torch import nn
 
 

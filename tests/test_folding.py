@@ -22,7 +22,8 @@ from src.folding import fold
 from src.kernels import cpu
 from src.res20_adder import resnet20
 
-SHAPES = [((2, 3, 7, 7), (5, 3, 3, 3), 1, 1), ((3, 5, 9, 8), (17, 5, 3, 3), 2, 1), ((1, 16, 8, 8), (32, 16, 1, 1), 2, 0)]
+SHAPES = [((2, 3, 7, 7), (5, 3, 3, 3), 1, 1), ((3, 5, 9, 8), (17, 5, 3, 3), 2, 1),
+          ((1, 16, 8, 8), (32, 16, 1, 1), 2, 0)]
 
 
 @pytest.mark.parametrize("relu", [False, True])

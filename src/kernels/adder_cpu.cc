@@ -14,10 +14,10 @@
 // ============================================================================
 // Adder layer on CPU: y = -sum |x - w| and AdderNet's two gradients (arXiv 1912.13200, eqs. 2, 5, 6).
 //
-// sum |x - w| = 2 * (sum max(x, w) - sum x / 2 - sum w / 2): a maximum and a multiply-add, by one, issue side by side, and
-// so a pair (x, w) costs what a pair of a convolution costs. The two other sums are one per position and one per filter;
-// they are what the accumulators start from, so that no two large sums cancel at the end. x and w are centred before, by
-// a constant per channel, which changes no difference and keeps the accuracy where both lie far from zero.
+// sum |x - w| = 2 * (sum max(x, w) - sum x / 2 - sum w / 2): a maximum and a multiply-add, by one, issue side by side,
+// and so a pair (x, w) costs what a pair of a convolution costs. The two other sums are one per position and one per
+// filter; they are what the accumulators start from, so that no two large sums cancel at the end. x and w are centred
+// before, by a constant per channel, which changes no difference and keeps the accuracy where both lie far from zero.
 //
 // Tiles (see packing.h) are shared out among threads; no result depends on how many there are.
 
@@ -66,8 +66,8 @@ std::vector<float> Centres(const Layer &l, const float *w) {
 
 // ---- forward ----
 
-// out[f][q] = sum_k max(x[offset_k + q], w[k][f]) - half_x[q] - half_w[f] = sum_k |x - w| / 2, for kFilters filters and n
-// vectors of positions q, `step` floats apart.
+// out[f][q] = sum_k max(x[offset_k + q], w[k][f]) - half_x[q] - half_w[f] = sum_k |x - w| / 2, for kFilters filters and
+// n vectors of positions q, `step` floats apart.
 template <int n>
 NO_INLINE void ForwardBlock(int64_t taps, const float *x, int64_t step, const int64_t *offsets, const float *w,
                             const Vec *half_x, const float *half_w, Vec (*out)[n]) {
@@ -195,8 +195,8 @@ class Forward {
     tile.PackPlane({sum, 1, l.height, l.width}, 0, 0.0f, -std::accumulate(centres.begin(), centres.end(), 0.0f), out);
   }
 
-  // n vectors of positions, `step` apart in x, of which `count` positions are wanted; `at` is the first one's index in y,
-  // for filter 0.
+  // n vectors of positions, `step` apart in x, of which `count` positions are wanted; `at` is the first one's index in
+  // y, for filter 0.
   template <int n>
   void RunPositions(const float *x, const float *sum_of_channels, int64_t step, int64_t first_block, int64_t last_block,
                     int64_t at, int64_t count, float *y) const {
@@ -205,7 +205,8 @@ class Forward {
       for (int v = 0; v < n; ++v) half_x[v] += Load(sum_of_channels + offsets[k] + v * step);
     for (int v = 0; v < n; ++v) half_x[v] *= 0.5f;
     for (int64_t f = first_block * kFilters; f < last_block * kFilters; f += kFilters) {
-      ForwardBlock<n>(l.taps, x, step, offsets.data(), &filters.values[f * l.taps], half_x, &filters.half_sums[f], sums);
+      ForwardBlock<n>(l.taps, x, step, offsets.data(), &filters.values[f * l.taps], half_x, &filters.half_sums[f],
+                      sums);
       for (int64_t i = 0; i < std::min<int64_t>(kFilters, l.filters - f); ++i)
         for (int v = 0; v < n; ++v)
           e.Apply(sums[i][v], f + i, at + (f + i) * l.out_height * l.out_width + v * kLanes, count - v * kLanes, y);
@@ -247,7 +248,8 @@ NO_INLINE void InputGradBlock(int64_t taps, const float *dy, int64_t step, const
     for (int v = 0; v < n; ++v) Store(dx + c * pitch + v * kLanes, sum[c][v]);
 }
 
-// The inputs at rows i, i + stride, ... and columns j, j + stride, ... of the padded image: all are read by the same taps.
+// The inputs at rows i, i + stride, ... and columns j, j + stride, ... of the padded image: all are read by the same
+// taps.
 struct Phase {
   int64_t i, j, row, rows, col, cols;  // the first row and column inside the image, and how many there are
   int64_t row_taps, col_taps;
@@ -346,7 +348,8 @@ struct Lines {
   int64_t lines, length, dy_pitch, x_pitch;
 };
 
-// dw[f][k] += sum_q dy[f][q] * x[offset_k + q] for kRows filters and kTaps taps: long dot products, over several images.
+// dw[f][k] += sum_q dy[f][q] * x[offset_k + q] for kRows filters and kTaps taps: long dot products, over several
+// images.
 NO_INLINE void WeightGradBlock(int64_t images, const Lines &p, const float *dy, int64_t dy_image, int64_t dy_plane,
                                const float *x, int64_t x_image, const int64_t *offsets, float *dw, int64_t columns) {
   Vec sum[kRows][kTaps] = {};
@@ -371,8 +374,8 @@ NO_INLINE void WeightGradBlock(int64_t images, const Lines &p, const float *dy, 
     for (int k = 0; k < kTaps; ++k) dw[f * columns + k] += Sum(sum[f][k]);
 }
 
-// dw = sum dy * (x - w) = (sum dy * x) - w * (sum dy), both centred. Each group of tiles has sums of its own, added up in
-// order at the end.
+// dw = sum dy * (x - w) = (sum dy * x) - w * (sum dy), both centred. Each group of tiles has sums of its own, added up
+// in order at the end.
 class WeightGrad {
  public:
   WeightGrad(const Layer &layer, const float *dy, const float *x, const float *weights)

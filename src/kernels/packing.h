@@ -17,8 +17,8 @@
 // No patches are copied: a tap of the window is a pointer into a tile, which holds some rows of an image with their
 // padding, and nothing is computed for the padding. Where the rows of the output are no whole vectors, vectors have to
 // run over row ends; then the tile is packed once for each column of the window, each time shifted by one column and
-// dense, exactly as wide as the output: k copies instead of k * k. Stride s packs every s-th column in that way, and the rows
-// in s phases, so that a step of the window is one row again.
+// dense, exactly as wide as the output: k copies instead of k * k. Stride s packs every s-th column in that way, and
+// the rows in s phases, so that a step of the window is one row again.
 #ifndef ADDERNGD_PACKING_H_
 #define ADDERNGD_PACKING_H_
 
@@ -85,8 +85,8 @@ struct Grid {
   int64_t Columns() const { return Joint() ? cols + shifts - 1 : cols; }
   int64_t FirstColumn() const { return Joint() ? col + std::min<int64_t>(0, (shifts - 1) * shift) : col; }
   int64_t RowPitch() const { return Joint() ? RoundUp(Columns(), kCacheLine) : cols; }
-  // With room for one vector more, and an odd number of cache lines, so that the planes of a tile do not compete for the
-  // same places in the cache.
+  // With room for one vector more, and an odd number of cache lines, so that the planes of a tile do not compete for
+  // the same places in the cache.
   int64_t Pitch() const { return (CeilDiv(rows * RowPitch() + kLanes, kCacheLine) | 1) * kCacheLine; }
   int64_t Size() const { return Copies() * Pitch(); }
 

@@ -86,8 +86,8 @@ inline Vec AddMax(Vec sum, Vec x, const float *w, Vec one) {
   return max * one + sum;
 }
 
-// sum + g * clip(*w - x, -1, 1): clipping is one instruction, the lesser of |d| and 1 with the sign of d. The difference
-// goes to either pair of units in turn.
+// sum + g * clip(*w - x, -1, 1): clipping is one instruction, the lesser of |d| and 1 with the sign of d. The
+// difference goes to either pair of units in turn.
 template <bool by_multiply_add>
 inline Vec AddClipped(Vec sum, Vec g, Vec x, const float *w, Vec one) {
   Vec d = x;
@@ -112,7 +112,8 @@ inline Vec LoadEven(const float *p) {
   return v;
 }
 
-// The same distribution of work, where a plain difference would be the third of three instructions for one pair of units.
+// The same distribution of work, where a plain difference would be the third of three instructions for one pair of
+// units.
 #if defined(__FMA__)
 inline Vec AddMax(Vec sum, Vec x, const float *w, Vec one) { return Max(x, Splat(*w)) * one + sum; }
 inline Vec Difference(Vec x, const float *w, Vec one) { return Splat(*w) * one - x; }
