@@ -22,9 +22,7 @@
 // Tiles (see packing.h) are shared out among threads; no result depends on how many there are.
 
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <exception>
 #include <limits>
 #include <numeric>
@@ -52,6 +50,17 @@ thread_local Scratch scratch_x, scratch_sum, scratch_dy, scratch_out;
 int64_t Parts(const Layer &l, int64_t tiles, int64_t blocks) {
   const int64_t wanted = l.threads > 1 ? 2 * l.threads : 1;
   return tiles >= wanted ? 1 : std::min(blocks, CeilDiv(wanted, tiles));
+}
+
+// Calls work(n, row, first, last) for each image n, each band of `band` rows, of `rows`, from `row` on, and blocks
+// [first, last) of `blocks`, in as many parts as the threads need.
+template <typename Work>
+void ForEachTile(const Layer &l, int64_t rows, int64_t band, int64_t blocks, Work work) {
+  const int64_t bands = CeilDiv(rows, band), parts = Parts(l, l.batch * bands, blocks);
+  Threads::ForEach(l.threads, l.batch * bands * parts, [&](int64_t item) {
+    const int64_t part = item % parts, row = item / parts % bands * band, n = item / parts / bands;
+    work(n, row, blocks * part / parts, blocks * (part + 1) / parts);
+  });
 }
 
 // A constant per channel: the mean weight there.
@@ -145,10 +154,8 @@ class Forward {
         offsets(InputTile(l, 0, band).Offsets(0, l.channels)) {}
 
   void Run(float *y) const {
-    const int64_t bands = CeilDiv(l.out_height, band), parts = Parts(l, l.batch * bands, filters.blocks);
-    Threads::ForEach(l.threads, l.batch * bands * parts, [&](int64_t item) {
-      const int64_t part = item % parts, row = item / parts % bands * band, n = item / parts / bands;
-      RunTile(n, row, filters.blocks * part / parts, filters.blocks * (part + 1) / parts, y);
+    ForEachTile(l, l.out_height, band, filters.blocks, [&](int64_t n, int64_t row, int64_t first, int64_t last) {
+      RunTile(n, row, first, last, y);
     });
   }
 
@@ -303,11 +310,9 @@ class InputGrad {
   }
 
   void Run(float *dx) const {
-    const int64_t bands = CeilDiv(rows, band), parts = Parts(l, l.batch * bands, blocks);
-    Threads::ForEach(l.threads, l.batch * bands * parts, [&](int64_t item) {
-      const int64_t part = item % parts, row = item / parts % bands * band, n = item / parts / bands;
+    ForEachTile(l, rows, band, blocks, [&](int64_t n, int64_t row, int64_t first, int64_t last) {
       for (const Phase &p : phases)
-        if (row < p.rows) RunTile(p, n, row, blocks * part / parts, blocks * (part + 1) / parts, dx);
+        if (row < p.rows) RunTile(p, n, row, first, last, dx);
     });
   }
 

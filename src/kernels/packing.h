@@ -24,7 +24,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -75,7 +74,8 @@ struct Planes {
 
 // Values `step` apart in a plane, rows x cols of them from (row, col) on, and the same again `shifts` - 1 times, each
 // `shift` (1 or -1) columns further. They may lie outside the plane. In memory:
-// - joint, if there are several shifts and the rows are whole vectors: each row with the columns for all shifts, which differ by a pointer only;
+// - joint, if there are several shifts and the rows are whole vectors: each row with the columns for all shifts, which
+//   differ by a pointer only;
 // - or one copy for each shift, `Pitch` floats apart, its rows side by side.
 struct Grid {
   int64_t row, col, step, rows, cols, shifts, shift;
@@ -83,7 +83,7 @@ struct Grid {
   bool Joint() const { return shifts > 1 && step == 1 && cols % kLanes == 0; }
   int64_t Copies() const { return Joint() ? 1 : shifts; }
   int64_t Columns() const { return Joint() ? cols + shifts - 1 : cols; }
-  int64_t FirstColumn() const { return Joint() ? col + std::min<int64_t>(0, (shifts - 1) * shift) : col; }
+  int64_t Leftmost() const { return col + std::min<int64_t>(0, (shifts - 1) * shift); }  // column, over all shifts
   int64_t RowPitch() const { return Joint() ? RoundUp(Columns(), kCacheLine) : cols; }
   // With room for one vector more, and an odd number of cache lines, so that the planes of a tile do not compete for
   // the same places in the cache.
@@ -109,7 +109,8 @@ template <int kStep>
 inline void PackRow(const float *row, int64_t width, const Grid &g, float centre, float outside, float *out) {
   const int64_t step = kStep ? kStep : g.step;
   const int64_t columns = g.Columns(), copies = g.Copies(), pitch = g.Pitch();
-  for (int64_t copy = 0, first = g.FirstColumn(); copy < copies; ++copy, first += g.shift, out += pitch) {
+  int64_t first = g.Joint() ? g.Leftmost() : g.col;
+  for (int64_t copy = 0; copy < copies; ++copy, first += g.shift, out += pitch) {
     for (int64_t i = 0; i < columns; i += kLanes)
       Store(out + i, LoadStrided<kStep>(row + first + i * step, step) - centre);
     for (int64_t i = 0, column = first; column < 0 && i < columns; ++i, column += step) out[i] = outside;
@@ -123,8 +124,8 @@ inline void PackRow(const float *row, int64_t width, const Grid &g, float centre
 // the tensor is read from a copy between margins.
 inline void Pack(const Planes &planes, int64_t index, const Grid &g, float centre, float outside, float *out) {
   static thread_local Scratch scratch;
-  const int64_t reach = (g.shifts - 1) * g.shift, first = g.col + std::min<int64_t>(0, reach), width = planes.width;
-  const int64_t length = RoundUp(g.Columns(), kLanes) * g.step + std::abs(reach);
+  const int64_t first = g.Leftmost(), width = planes.width;
+  const int64_t length = RoundUp(g.Columns(), kLanes) * g.step + g.shifts - 1;
   const int64_t copies = g.Copies(), pitch = g.Pitch(), row_pitch = g.RowPitch();
   for (int64_t r = 0; r < g.rows; ++r, out += row_pitch) {
     const int64_t in = g.row + r * g.step;
