@@ -21,6 +21,8 @@ import ctypes
 
 import numpy as np
 
+from benchmarks.binding import bind
+
 CLASSES = 100
 
 
@@ -63,17 +65,7 @@ def adder_layer(x_shape, w_shape, stride, padding, function):
     tensors = {"AdderForward": (x, w, geometry, np.empty_like(dy)),
                "AdderInputGrad": (dy, x, w, geometry, np.empty_like(x)),
                "AdderWeightGrad": (dy, x, w, geometry, np.empty_like(w))}[function]
-    pointers = (ctypes.c_void_p * len(tensors))(*[tensor.ctypes.data for tensor in tensors])
-    shapes = [(ctypes.c_int64 * tensor.ndim)(*tensor.shape) for tensor in tensors]
-    shape_pointers = (ctypes.c_void_p * len(tensors))(*map(ctypes.addressof, shapes))
-    call = getattr(ctypes.CDLL(str(cpu.library_path())), function)
-    kept = tensors, shapes  # which the pointers do not keep
-
-    def run():
-        if call(len(kept[0]), pointers, None, shape_pointers, None, None, None):
-            raise MemoryError
-
-    return run
+    return bind(getattr(ctypes.CDLL(str(cpu.library_path())), function), tensors)
 
 
 def torch_inference(batch, layout):

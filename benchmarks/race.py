@@ -62,6 +62,7 @@ class _Runner:
         if "OMP_NUM_THREADS" not in os.environ:
             os.unsetenv("OMP_NUM_THREADS")  # MindSpore sets it to 1 where it is imported, and children would inherit it
         self._process.start()
+        end.close()  # the process has its own; should it die, reading here fails instead of waiting
         self.failure = self._pipe.recv()
         self._pause()
 

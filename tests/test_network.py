@@ -88,7 +88,7 @@ def test_momentum_of_the_statistics():
 
 
 def test_first_weights():
-    """Reproduced by a seed; He's normal distribution over the fan out, as in the original."""
+    """Reproduced by a seed; adder weights from N(0, 1), as in AdderNet's code."""
     weights = []
     for seed in (1, 1, 2):
         ms.set_seed(seed)

@@ -92,7 +92,7 @@ def test_command(tree, command):
 def test_tree_in_the_readme_is_the_tree():
     """The listing names every file of the product."""
     listing = (ROOT / "README.md").read_text("utf-8").split("```text")[1].split("```")[0]
-    for pattern in ("*.py", "*.yaml", "scripts/*.sh", "src/*.py", "src/kernels/*.*"):
+    for pattern in ("*.py", "*.yaml", "scripts/*.sh", "src/*.py", "src/kernels/*.*", "benchmarks/*.py", "benchmarks/*.cc"):
         for path in ROOT.glob(pattern):
             assert path.name in listing or path.name == "__init__.py", path
 
