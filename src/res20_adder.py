@@ -19,6 +19,7 @@ Source: AdderNet, arXiv 1912.13200, section 4.2: every convolution but the first
 from mindspore import nn, ops
 
 from src.adder import ETA, Adder2d
+from src.norm import BatchNorm2d
 
 
 def resnet20(class_num=10, eta=ETA, backend="auto"):
@@ -44,19 +45,19 @@ class ResNet(nn.Cell):
         class_num (int): number of classes.
         layer_nums (tuple[int]): blocks in each stage.
         channels (tuple[int]): channels of each stage; the stem has those of the first.
-        adder_args: eta and backend of the adder layers.
+        eta, backend: of the adder layers.
     """
 
-    def __init__(self, class_num, layer_nums, channels, **adder_args):
+    def __init__(self, class_num, layer_nums, channels, eta, backend):
         super().__init__()
         self.conv1 = nn.Conv2d(3, channels[0], 3, pad_mode="pad", padding=1)
-        self.bn1 = nn.BatchNorm2d(channels[0])
+        self.bn1 = BatchNorm2d(channels[0], backend)
         self.relu = nn.ReLU()
-        self.layer1 = _stage(channels[0], channels[0], layer_nums[0], 1, adder_args)
-        self.layer2 = _stage(channels[0], channels[1], layer_nums[1], 2, adder_args)
-        self.layer3 = _stage(channels[1], channels[2], layer_nums[2], 2, adder_args)
+        self.layer1 = _stage(channels[0], channels[0], layer_nums[0], 1, eta, backend)
+        self.layer2 = _stage(channels[0], channels[1], layer_nums[1], 2, eta, backend)
+        self.layer3 = _stage(channels[1], channels[2], layer_nums[2], 2, eta, backend)
         self.fc = nn.Conv2d(channels[2], class_num, 1)
-        self.bn2 = nn.BatchNorm2d(class_num)
+        self.bn2 = BatchNorm2d(class_num, backend)
 
     def construct(self, x):
         x = self.relu(self.bn1(self.conv1(x)))   # [N, 16, 32, 32]
@@ -71,17 +72,17 @@ class ResNet(nn.Cell):
 class BasicBlock(nn.Cell):
     """Two 3x3 adder layers and a shortcut: [N, C_in, H, W] -> [N, C_out, H / stride, W / stride]."""
 
-    def __init__(self, in_channels, out_channels, stride, **adder_args):
+    def __init__(self, in_channels, out_channels, stride, eta, backend):
         super().__init__()
-        self.conv1 = Adder2d(in_channels, out_channels, 3, stride, padding=1, **adder_args)
-        self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = Adder2d(out_channels, out_channels, 3, 1, padding=1, **adder_args)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv1 = Adder2d(in_channels, out_channels, 3, stride, padding=1, eta=eta, backend=backend)
+        self.bn1 = BatchNorm2d(out_channels, backend)
+        self.conv2 = Adder2d(out_channels, out_channels, 3, 1, padding=1, eta=eta, backend=backend)
+        self.bn2 = BatchNorm2d(out_channels, backend)
         self.relu = nn.ReLU()
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
-            self.downsample = nn.SequentialCell(Adder2d(in_channels, out_channels, 1, stride, **adder_args),
-                                                nn.BatchNorm2d(out_channels))
+            self.downsample = nn.SequentialCell(Adder2d(in_channels, out_channels, 1, stride, eta=eta, backend=backend),
+                                                BatchNorm2d(out_channels, backend))
 
     def construct(self, x):
         y = self.relu(self.bn1(self.conv1(x)))
@@ -90,7 +91,7 @@ class BasicBlock(nn.Cell):
         return self.relu(y + shortcut)
 
 
-def _stage(in_channels, out_channels, blocks, stride, adder_args):
+def _stage(in_channels, out_channels, blocks, stride, eta, backend):
     """Blocks of one resolution; the first changes channels and resolution."""
     return nn.SequentialCell(*[BasicBlock(in_channels if i == 0 else out_channels, out_channels,
-                                          stride if i == 0 else 1, **adder_args) for i in range(blocks)])
+                                          stride if i == 0 else 1, eta, backend) for i in range(blocks)])

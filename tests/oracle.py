@@ -12,8 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""The adder layer in NumPy, float64, written out from the paper's equations: what the tests compare with."""
+"""The adder layer and batch norm in NumPy, float64, written out from the paper's equations: what the tests compare with."""
 import numpy as np
+
+EPSILON, MOMENTUM = 1e-5, 0.9  # of batch norm, MindSpore's defaults
 
 
 def forward(x, w, stride=1, padding=0):
@@ -44,6 +46,20 @@ def input_grad(dy, x, w, stride=1, padding=0):
 def adaptive(dw, eta):
     """The adaptive rate (eqs. 12-13): dw of norm eta * sqrt(numel), whatever its own size; eta 0 switches it off."""
     return dw * eta * np.sqrt(dw.size) / max(np.linalg.norm(dw), 1e-12) if eta else dw
+
+
+def batch_norm(x, dy, gamma, beta, moving_mean, moving_variance):
+    """Batch norm in training (arXiv 1502.03167): y, dx, dgamma, dbeta, and the new moving statistics."""
+    x, dy = x.astype(np.float64), dy.astype(np.float64)
+    axes, column, count = (0, 2, 3), (-1, 1, 1), x[:, 0].size
+    mean, variance = x.mean(axes), x.var(axes)
+    inverse = 1 / np.sqrt(variance + EPSILON)
+    normal = (x - mean.reshape(column)) * inverse.reshape(column)
+    dgamma, dbeta = (dy * normal).sum(axes), dy.sum(axes)
+    dx = (gamma * inverse).reshape(column) * (dy - (dbeta.reshape(column) + normal * dgamma.reshape(column)) / count)
+    unbiased = variance * count / max(1, count - 1)
+    return (normal * gamma.reshape(column) + beta.reshape(column), dx, dgamma, dbeta,
+            MOMENTUM * moving_mean + (1 - MOMENTUM) * mean, MOMENTUM * moving_variance + (1 - MOMENTUM) * unbiased)
 
 
 def relative_error(got, expected):

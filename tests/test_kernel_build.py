@@ -35,7 +35,8 @@ from src.adder import adder2d_function
 from src.kernels import build, cpu
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE = ROOT / "src" / "kernels" / "adder_cpu.cc"
+KERNELS = ROOT / "src" / "kernels"
+SOURCES = [KERNELS / "adder_cpu.cc", KERNELS / "batch_norm_cpu.cc"]
 SMALL_SOURCE = 'extern "C" int answer() { return 42; }\n'
 # A few shapes for every variant: x, w, stride and padding.
 SHAPES = [((1, 1, 1, 1), (1, 1, 1, 1), 1, 0), ((3, 5, 9, 7), (6, 5, 3, 3), 2, 1),
@@ -78,7 +79,7 @@ def in_a_process(source, **options):
     code = ("import ctypes, pathlib, sys, build\n"
             "print(ctypes.CDLL(str(build.library(pathlib.Path(sys.argv[1])))).answer())")
     return subprocess.Popen([sys.executable, "-c", code, str(source)],
-                            env={**os.environ, "PYTHONPATH": str(SOURCE.parent)}, **options)
+                            env={**os.environ, "PYTHONPATH": str(KERNELS)}, **options)
 
 
 def rebuilt(source):
@@ -235,11 +236,11 @@ def test_no_kernel(cache, monkeypatch, tmp_path, caplog, broken):
 
 
 def compiled(tmp_path, compiler, *flags):
-    """The kernel's library, built without a single warning."""
+    """All kernels in one library, built without a single warning."""
     library = tmp_path / "kernel.so"
     # Without it GCC 12 warns of _mm512_undefined_ps in its own immintrin.h.
     ours = ["-Wall", "-Wextra", "-Werror", "-Wno-maybe-uninitialized", "-Wno-uninitialized"]
-    done = subprocess.run([compiler, *flags, *build.FLAGS, *ours, str(SOURCE), "-o", str(library)],
+    done = subprocess.run([compiler, *flags, *build.FLAGS, *ours, *map(str, SOURCES), "-o", str(library)],
                           capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     return library
@@ -252,7 +253,8 @@ def test_variants_for_x86(tmp_path, processor, instructions):
     """Each vector width compiles cleanly, and gives right numbers where this machine has its instructions."""
     library = compiled(tmp_path, real_compiler(), f"-march={processor}")
     if instructions in Path("/proc/cpuinfo").read_text("utf-8").split():
-        check(ctypes.CDLL(str(library)))
+        check_adder(ctypes.CDLL(str(library)))
+        check_batch_norm(ctypes.CDLL(str(library)))
 
 
 def test_variant_for_arm(tmp_path):
@@ -262,13 +264,14 @@ def test_variant_for_arm(tmp_path):
     assert compiled(tmp_path, compiler).read_bytes()[18:20] == b"\xb7\0"  # EM_AARCH64
 
 
-def test_installed_library():
+def test_installed_libraries():
     """What the layers use, by the convention that MindSpore calls it with."""
-    check(ctypes.CDLL(str(cpu.library_path())))
+    check_adder(ctypes.CDLL(str(cpu.library_path())))
+    check_batch_norm(ctypes.CDLL(str(cpu.library_path("batch_norm_cpu.cc"))))
 
 
-def check(library):
-    """Compare a library's three functions with the oracle."""
+def check_adder(library):
+    """Compare the adder layer's three functions with the oracle."""
     random = np.random.default_rng(0)
     for x_shape, w_shape, stride, padding in SHAPES:
         x, w = (random.standard_normal(shape).astype(np.float32) for shape in (x_shape, w_shape))
@@ -279,11 +282,26 @@ def check(library):
                 (library.AdderForward, (x, w), y),
                 (library.AdderInputGrad, (dy, x, w), oracle.input_grad(dy, x, w, stride, padding)),
                 (library.AdderWeightGrad, (dy, x, w), oracle.weight_grad(dy, x, w, stride, padding))):
-            assert oracle.relative_error(call(function, *inputs, geometry, shape=expected.shape), expected) < 1e-5
+            assert oracle.relative_error(call(function, *inputs, geometry, like=[expected])[0], expected) < 1e-5
 
 
-def call(function, *inputs, shape):
-    """One function of the library on inputs and a fresh output."""
-    output = np.full(shape, np.nan, np.float32)  # every value has to be written
-    assert bind(function, [*inputs, output])() == 0
-    return output
+def check_batch_norm(library):
+    """Compare batch norm's two functions with the oracle."""
+    random = np.random.default_rng(0)
+    for shape in ((3, 5, 7, 3), (2, 3, 8, 8), (4, 2, 1, 1)):
+        x, dy = (random.normal(1, 2, shape).astype(np.float32) for _ in range(2))
+        vectors = [random.uniform(0.5, 2, shape[1]).astype(np.float32) for _ in range(4)]
+        y, dx, dgamma, dbeta, *moving = oracle.batch_norm(x, dy, *vectors)
+        constants, threads = np.array([oracle.MOMENTUM, oracle.EPSILON], np.float32), np.array([2], np.int32)
+        *got, mean, inverse = call(library.BatchNormForward, x, *vectors, constants, threads,
+                                   like=[y, *moving, dgamma, dgamma])
+        got += call(library.BatchNormGrad, dy, x, vectors[0], mean, inverse, threads, like=[dx, dgamma, dbeta])
+        for one, other in zip(got, (y, *moving, dx, dgamma, dbeta), strict=True):
+            assert oracle.relative_error(one, other) < 1e-5
+
+
+def call(function, *inputs, like):
+    """One function of the library on inputs and fresh outputs of the shapes of `like`."""
+    outputs = [np.full(value.shape, np.nan, np.float32) for value in like]  # every value has to be written
+    assert bind(function, [*inputs, *outputs])() == 0
+    return outputs

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""The adder layer in C++ for CPU (`adder_cpu.cc`), as MindSpore operators."""
+"""The adder layer (`adder_cpu.cc`) and batch norm (`batch_norm_cpu.cc`) in C++ for CPU, as MindSpore operators."""
 import os
 from pathlib import Path
 
@@ -29,9 +29,10 @@ def implementation(stride, padding):
     Raises:
         BuildError: the library cannot be built.
     """
-    return (_Kernel("AdderForward", _OutputShape(stride, padding), stride, padding),
-            _Kernel("AdderInputGrad", _shape_of_x, stride, padding),
-            _Kernel("AdderWeightGrad", _shape_of_w, stride, padding))
+    geometry = stride, padding, thread_count()
+    return (_Kernel("AdderForward", _OutputShape(stride, padding), geometry),
+            _Kernel("AdderInputGrad", _shape_of_x, geometry),
+            _Kernel("AdderWeightGrad", _shape_of_w, geometry))
 
 
 def folded(stride, padding, relu):
@@ -40,12 +41,25 @@ def folded(stride, padding, relu):
     One pass over memory for an adder layer, the norm of an evaluation (scale and shift [C_out]), a shortcut and,
     if `relu`, the activation. Raises BuildError as `implementation`.
     """
-    return _Kernel("AdderForwardFolded", _OutputShape(stride, padding), stride, padding, int(relu))
+    return _Kernel("AdderForwardFolded", _OutputShape(stride, padding),
+                   (stride, padding, thread_count(), int(relu)))
 
 
-def library_path():
-    """Build the library if need be; return its path. Raises BuildError."""
-    return library(Path(__file__).with_name("adder_cpu.cc"))
+def batch_norm():
+    """Return the Cells of batch norm in training, float32 only:
+
+    forward(x, gamma, beta, moving_mean, moving_variance, [momentum, epsilon]) gives y, the new moving_mean and
+    moving_variance, the batch's mean and its inverse deviation; grad(dy, x, gamma, mean, inverse deviation) gives dx,
+    dgamma and dbeta. Raises BuildError as `implementation`.
+    """
+    source = "batch_norm_cpu.cc"
+    return (_Kernel("BatchNormForward", _forward_shapes, [thread_count()], source, outputs=5),
+            _Kernel("BatchNormGrad", _grad_shapes, [thread_count()], source, outputs=3))
+
+
+def library_path(source="adder_cpu.cc"):
+    """Build the library of a source file if need be; return its path. Raises BuildError."""
+    return library(Path(__file__).with_name(source))
 
 
 def thread_count():
@@ -66,15 +80,27 @@ class _OutputShape:
 
 
 class _Kernel(nn.Cell):
-    """One function of the library; what is no tensor travels as one more tensor, the ABI knows no attributes."""
+    """One function of a library; what is no tensor travels as one more tensor, the ABI knows no attributes."""
 
-    def __init__(self, function, out_shape, stride, padding, *options):
+    def __init__(self, function, out_shape, options, source="adder_cpu.cc", outputs=1):
         super().__init__()
-        self.kernel = ops.Custom(f"{library_path()}:{function}", out_shape, _float32, func_type="aot")
-        self.geometry = ms.Tensor(np.array([stride, padding, thread_count(), *options], np.int32))
+        self.kernel = ops.Custom(f"{library_path(source)}:{function}", out_shape, _Float32(outputs), func_type="aot")
+        self.options = ms.Tensor(np.array(options, np.int32))
 
     def construct(self, *tensors):
-        return self.kernel(*tensors, self.geometry)
+        return self.kernel(*tensors, self.options)
+
+
+class _Float32:
+    """Type of the outputs, once those of the inputs have been checked."""
+
+    def __init__(self, outputs):
+        self.outputs = outputs
+
+    def __call__(self, *dtypes):
+        if not all("Tensor[Float32]" in str(dtype) for dtype in dtypes[:-1]):  # a parameter's is Ref[Tensor[Float32]]
+            raise TypeError(f"the kernels take float32 tensors, not {', '.join(map(str, dtypes[:-1]))}")
+        return ms.float32 if self.outputs == 1 else (ms.float32,) * self.outputs
 
 
 def _shape_of_x(_, x, *__):
@@ -85,7 +111,9 @@ def _shape_of_w(_, __, w, *___):
     return w
 
 
-def _float32(*dtypes):
-    if not all("Tensor[Float32]" in str(dtype) for dtype in dtypes[:-1]):  # a parameter's is Ref[Tensor[Float32]]
-        raise TypeError(f"the adder kernel takes float32 tensors, not {', '.join(map(str, dtypes[:-1]))}")
-    return ms.float32
+def _forward_shapes(x, gamma, *_):
+    return (x,) + (gamma,) * 4
+
+
+def _grad_shapes(dy, _, gamma, *__):
+    return dy, gamma, gamma
