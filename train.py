@@ -12,60 +12,86 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Train Adder ResNet-20."""
-import mindspore as ms
+"""Train Adder ResNet-20 or a relative, alone or by norm-guided distillation; config/ holds the settings of each."""
+from pathlib import Path
 
-from src import dataset, device, errors
+import mindspore as ms
+import numpy as np
+
+from src import checkpoint, dataset, device, errors
 from src.config import get_config
-from src.progress import Progress
-from src.res20_adder import resnet20
+from src.distill import CentreLoss, Distillation, gradient_mix
+from src.folding import fold
+from src.res20_adder import FEATURES, resnet20
 from src.run_folder import RunFolder
-from src.train_step import TrainStep, evaluate, sgd
+from src.trainer import Trainer
 
 # What decides the weights at the end; a resumed run must have the same.
-SETTINGS = ("dataset", "class_num", "allow_small_dataset", "num_parallel_workers", "batch_size", "epoch_size", "lr",
-            "momentum", "weight_decay", "eta", "seed", "mode", "backend")
+SETTINGS = ("dataset", "class_num", "allow_small_dataset", "validation_size", "num_parallel_workers", "batch_size",
+            "lr", "momentum", "weight_decay", "eta", "seed", "mode", "backend")
+TEACHER_SETTINGS = ("teacher", "teacher_epoch_size", "intra_weight", "inter_weight")
+STUDENT_SETTINGS = ("layer", "epoch_size", "progressive", "progressive_epochs", *TEACHER_SETTINGS,
+                    "teacher_checkpoint_path", "logits_weight", "features_weight", "temperature")
+# How much of the gradient of norm 2 the input and the filters get, for a share that falls from 1 to 0.
+MIXES = {"input": lambda share: (share, 1.0), "weight": lambda share: (0.0, share),
+         "both": lambda share: (share, share)}
+MODELS = {"l1": "adder_resnet20", "l2": "adderl2_resnet20", "conv": "cnn_resnet20"}
 
 
 def main():
     config = get_config(__doc__)
     rank, ranks = device.set_up(config.device_target, config.device_id, config.mode, config.run_distribute)
     folder = dataset.prepare(config.dataset, config.data_path, ("train", "test"), config.allow_small_dataset)
-
-    def training_data(epoch):
-        return dataset.create_dataset(config.dataset, folder, "train", config.batch_size, config.seed * 10_000 + epoch,
-                                      config.num_parallel_workers, ranks, rank)
-
-    steps = training_data(1).get_dataset_size()
-    test_data = dataset.create_dataset(config.dataset, folder, "test", config.batch_size)
-
-    ms.set_seed(config.seed)
-    net = resnet20(config.class_num or dataset.LAYOUTS[config.dataset].class_num, config.eta, config.backend)
-    optimizer = sgd(net, config.epoch_size * steps, config.lr, config.momentum, config.weight_decay)
-    train_step = TrainStep(net, optimizer, ranks)
-
+    trainer = Trainer(config.dataset, folder, config.batch_size, config.seed, config.num_parallel_workers,
+                      config.validation_size, rank, ranks, lr=config.lr, momentum=config.momentum,
+                      weight_decay=config.weight_decay)
     settings = {**{key: getattr(config, key) for key in SETTINGS}, "devices": ranks}
-    run = RunFolder(config.output_path, f"adder_resnet20_{config.dataset}", settings, writes=rank == 0)
-    done = run.resume(train_step) if config.resume else run.start()
-    progress = Progress(config.epoch_size, steps, config.batch_size, ranks, show=rank == 0)
-    for epoch in range(done + 1, config.epoch_size + 1):
-        train_epoch(train_step, training_data(epoch), epoch, progress)
-        if rank == 0:
-            due = epoch % config.eval_interval == 0 or epoch == config.epoch_size
-            top1, top5 = evaluate(net, test_data) if due else (None, None)
-            run.save(train_step, net, {"epoch": epoch, **progress.result(), "test_accuracy": top1, "test_top5": top5})
-            if due:
-                print(f"epoch {epoch}/{config.epoch_size} test accuracy {top1:.4f}, top-5 {top5:.4f}", flush=True)
-    if rank == 0:
-        print(f"best: {run.best_accuracy:.4f} ckpt= {run.path / run.best}")
+    teacher = trained_teacher(config, trainer, settings) if config.teacher != "none" else None
+    train_network(config, trainer, settings, teacher)
 
 
-def train_epoch(train_step, data, epoch, progress):
-    """One pass over the training data."""
-    train_step.set_train()
-    progress.begin(epoch)
-    for images, labels in data.create_tuple_iterator(num_epochs=1):
-        progress.step(*train_step(images, labels))
+def trained_teacher(config, trainer, settings):
+    """The teacher in evaluation mode: from its checkpoint, or trained in the folder `teacher` of the run."""
+    net = network(config, config.teacher)
+    if config.teacher_checkpoint_path:
+        checkpoint.load_strictly(net, checkpoint.find_checkpoint(config.teacher_checkpoint_path))
+    else:
+        objective = None
+        if config.intra_weight or config.inter_weight:
+            objective = CentreLoss(net.fc.out_channels, FEATURES, config.intra_weight, config.inter_weight)
+        settings = {**settings, **{key: getattr(config, key) for key in TEACHER_SETTINGS}}
+        run = RunFolder(Path(config.output_path) / "teacher", f"{MODELS[config.teacher]}_{config.dataset}", settings,
+                        writes=trainer.rank == 0)
+        trainer.fit(net, run, config.teacher_epoch_size or config.epoch_size, config.eval_interval, config.resume,
+                    objective)
+    return fold(net, config.backend)
+
+
+def train_network(config, trainer, settings, teacher):
+    """The network itself, with the teacher if there is one."""
+    mix, begin_epoch = None, None
+    if config.progressive != "none":
+        mix = ms.Parameter(ms.Tensor(np.zeros(2, np.float32)), name="mix", requires_grad=False)
+
+        def begin_epoch(epoch):
+            share = gradient_mix(epoch, config.progressive_epochs or config.epoch_size)
+            mix.set_data(ms.Tensor(MIXES[config.progressive](share), ms.float32))
+
+    net = network(config, config.layer, mix)
+    objective = None
+    if teacher is not None:
+        objective = Distillation(teacher, config.logits_weight, config.features_weight, config.temperature)
+    model = "adderngd_resnet20" if teacher is not None and config.layer == "l1" else MODELS[config.layer]
+    settings = {**settings, **{key: getattr(config, key) for key in STUDENT_SETTINGS}}
+    run = RunFolder(config.output_path, f"{model}_{config.dataset}", settings, writes=trainer.rank == 0)
+    trainer.fit(net, run, config.epoch_size, config.eval_interval, config.resume, objective, begin_epoch)
+
+
+def network(config, layer, mix=None):
+    """A network with the first weights of the seed."""
+    ms.set_seed(config.seed)
+    class_num = config.class_num or dataset.LAYOUTS[config.dataset].class_num
+    return resnet20(class_num, config.eta, config.backend, layer, mix)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""The adder layer: y = -sum |x - w|, with AdderNet's gradients.
+"""The adder layer: y = -sum |x - w| with AdderNet's gradients, or y = -1/2 sum (x - w)^2 with its exact ones.
 
-Source: AdderNet, CVPR 2020, arXiv 1912.13200: forward eq. 2, weight gradient eq. 5, input gradient eq. 6, adaptive
-local learning rate eqs. 12-13.
+Sources: norm 1: AdderNet, CVPR 2020, arXiv 1912.13200: forward eq. 2, weight gradient eq. 5, input gradient eq. 6,
+adaptive local learning rate eqs. 12-13. Norm 2: EuclidNet, arXiv 2212.11803. Mixed gradients: after "Rethinking 3D
+convolution in lp-norm space".
 """
 import functools
 
@@ -27,25 +28,26 @@ from src import kernels
 ETA = 0.2
 
 
-def adder2d_function(x, w, stride=1, padding=0, eta=ETA, backend="auto"):
+def adder2d_function(x, w, stride=1, padding=0, eta=ETA, backend="auto", norm=1):
     """Adder layer as a function, differentiable in x and w.
 
     Args:
         x (Tensor): input [N, C_in, H, W], float32.
         w (Tensor): filters [C_out, C_in, k, k], float32.
         stride (int): step of the window.
-        padding (int): rows and columns of zeros on each side; they take part in the sum, adding -|w| each.
+        padding (int): rows and columns of zeros on each side; they take part in the sum, adding -|w| or -w^2 / 2 each.
         eta (float): strength of the adaptive rate, see `AdderOp`; 0 switches it off.
         backend (str): "auto", "kernel" or "composed", see `src.kernels.select`.
+        norm (int): 1 or 2.
 
     Returns:
         Tensor [N, C_out, H_out, W_out], H_out = (H + 2 * padding - k) // stride + 1.
 
     Raises:
-        ValueError: unknown backend; a stride, padding or eta out of range; shapes that do not fit.
+        ValueError: unknown backend or norm; a stride, padding or eta out of range; shapes that do not fit.
         BuildError: backend "kernel" was asked for and cannot be had.
     """
-    return _operation(stride, padding, eta, backend)(x, w)
+    return _operation(stride, padding, eta, backend, norm)(x, w)
 
 
 class Adder2d(nn.Cell):
@@ -55,50 +57,78 @@ class Adder2d(nn.Cell):
         in_channels (int): C_in.
         out_channels (int): C_out.
         kernel_size (int): k, of a square window.
-        stride, padding, eta, backend: as in `adder2d_function`.
+        stride, padding, eta, backend, norm: as in `adder2d_function`.
         bias (bool): add a learnable constant per filter, parameter `b` [C_out].
+        mix (Parameter): for mixed gradients, see `MixedAdderOp`; AdderNet's gradients if None.
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, bias=False, eta=ETA,
-                 backend="auto"):
+                 backend="auto", norm=1, mix=None):
         super().__init__()
         shape = (out_channels, in_channels, kernel_size, kernel_size)
         self.adder = Parameter(initializer(Normal(1.0), shape))  # N(0, 1), as AdderNet's code
         self.b = Parameter(initializer("zeros", (out_channels,))) if bias else None
-        self.operation = AdderOp(stride, padding, eta, backend)
+        self.mix = mix
+        self.operation = (AdderOp if mix is None else MixedAdderOp)(stride, padding, eta, backend, norm)
 
     def construct(self, x):
-        y = self.operation(x, self.adder)
+        y = self.operation(x, self.adder) if self.mix is None else self.operation(x, self.adder, self.mix)
         if self.b is not None:
             y = ops.bias_add(y, self.b)
         return y
 
 
 class AdderOp(nn.Cell):
-    """The operation on (x, w). Its gradients are AdderNet's, not the derivatives of the forward pass:
+    """The operation on (x, w). The gradients of norm 1 are AdderNet's, not the derivatives of the forward pass:
 
     dw = sum dy * (x - w), the "full precision" gradient, then scaled by eta * sqrt(numel) / max(||dw||, 1e-12), so
     that layers learn at one pace whatever the size of their inputs; dx = sum dy * clip(w - x, -1, 1).
 
+    Those of norm 2 are its derivatives, dw = sum dy * (x - w), scaled likewise unless eta is 0, and dx = sum dy *
+    (w - x).
+
     Args: see `adder2d_function`.
     """
 
-    def __init__(self, stride=1, padding=0, eta=ETA, backend="auto"):
+    mixed = False
+
+    def __init__(self, stride=1, padding=0, eta=ETA, backend="auto", norm=1):
         super().__init__()
         if stride < 1 or padding < 0 or not eta >= 0:
             raise ValueError(f"stride must be >= 1, padding and eta >= 0, not {stride}, {padding} and {eta}")
-        self.stride, self.padding, self.eta = stride, padding, eta
-        self.forward, self.input_grad, self.weight_grad = kernels.select(backend, stride, padding)
+        if norm not in (1, 2):
+            raise ValueError(f"norm must be 1 or 2, not {norm}")
+        self.stride, self.padding, self.eta, self.norm = stride, padding, eta, norm
+        self.forward, self.input_grad, self.weight_grad = kernels.select(backend, stride, padding, norm, self.mixed)
 
     def construct(self, x, w):
         _check_shapes(x.shape, w.shape, self.padding)
         return self.forward(x, w)
 
     def bprop(self, x, w, out, dout):
-        dw = self.weight_grad(dout, x, w)
+        return self.input_grad(dout, x, w), self.adapt(self.weight_grad(dout, x, w))
+
+    def adapt(self, dw):
+        """The adaptive rate."""
         if self.eta:
             dw = dw * (self.eta * dw.size ** 0.5 / ops.maximum(1e-12, ops.sqrt((dw * dw).sum())))
-        return self.input_grad(dout, x, w), dw
+        return dw
+
+
+class MixedAdderOp(AdderOp):
+    """The operation of norm 1 on (x, w, mix), whose gradients lie between those of the two norms.
+
+    `mix` [2] is how much of the gradient of norm 2 there is in dx and in dw, see `src.kernels.select`: (1, 1) is that
+    of norm 2, (0, 1) AdderNet's, (0, 0) has the sign of x - w in dw. It is a tensor, so that it can change in training.
+    """
+
+    mixed = True
+
+    def construct(self, x, w, mix):
+        return super().construct(x, w)
+
+    def bprop(self, x, w, mix, out, dout):
+        return self.input_grad(dout, x, w, mix), self.adapt(self.weight_grad(dout, x, w, mix)), ops.zeros_like(mix)
 
 
 @ops.constexpr
@@ -108,5 +138,5 @@ def _check_shapes(x, w, padding):
 
 
 @functools.lru_cache(maxsize=None)
-def _operation(stride, padding, eta, backend):
-    return AdderOp(stride, padding, eta, backend)
+def _operation(stride, padding, eta, backend, norm):
+    return AdderOp(stride, padding, eta, backend, norm)

@@ -101,7 +101,7 @@ def prepare(name, path, splits, allow_small=False):
     return folder
 
 
-def create_dataset(name, folder, split, batch_size, seed=0, workers=1, shards=1, shard_id=0):
+def create_dataset(name, folder, split, batch_size, seed=0, workers=1, shards=1, shard_id=0, validation_size=0):
     """One pass over a split, as batches of normalised images [N, 3, 32, 32] float32 and labels [N] int32.
 
     Training images are shuffled, cropped at random from a margin of 4 and mirrored at random; an incomplete last batch
@@ -111,23 +111,30 @@ def create_dataset(name, folder, split, batch_size, seed=0, workers=1, shards=1,
     Args:
         name (str): a key of `LAYOUTS`.
         folder (Path): what `prepare` returned.
-        split (str): "train" or "test".
+        split (str): "train", "test", or "validation": the last `validation_size` images of the training files, which
+            "train" then leaves out; treated as test images.
         batch_size (int): images in a batch.
         seed (int): of shuffling and augmentation.
         workers (int): threads for the augmentation.
         shards, shard_id (int): split the images among devices, and which part to take.
+        validation_size (int): training images to hold out, on a single device.
 
     Returns:
         Dataset of MindSpore.
 
     Raises:
-        UserError: fewer training images than one batch, or more workers than MindSpore allows here.
+        UserError: fewer training images than one batch, more workers than MindSpore allows here, or a validation set
+            that leaves no training images or is asked for on several devices.
     """
     layout, training = LAYOUTS[name], split == "train"
     ds.config.set_seed(seed % 2**32)
     part = {"num_shards": shards, "shard_id": shard_id} if shards > 1 else {}
+    if validation_size:
+        part["sampler"] = _held_out(layout.count(folder, "train"), validation_size, training, shards)
+    else:
+        part["shuffle"] = training
     try:
-        data = _read(layout, folder, split, shuffle=training, num_parallel_workers=workers, **part)
+        data = _read(layout, folder, "test" if split == "test" else "train", num_parallel_workers=workers, **part)
     except ValueError as error:
         raise UserError(f"{folder}: {error}") from error
     data = data.map(_image_operations(training), "image", num_parallel_workers=workers)
@@ -135,6 +142,16 @@ def create_dataset(name, folder, split, batch_size, seed=0, workers=1, shards=1,
     if training and data.get_dataset_size() < batch_size:
         raise UserError(f"{folder}: {data.get_dataset_size()} training images are fewer than batch_size {batch_size}")
     return data.batch(batch_size, drop_remainder=training)
+
+
+def _held_out(count, validation_size, training, shards):
+    """Which of `count` training images to take: the last ones for validation, or all others in a random order."""
+    if shards > 1:
+        raise UserError("validation_size needs a single device")
+    if validation_size >= count:
+        raise UserError(f"validation_size {validation_size} leaves nothing of {count} training images")
+    first = count - validation_size
+    return ds.SubsetRandomSampler(range(first)) if training else ds.SequentialSampler(first, validation_size)
 
 
 def _read(layout, folder, split, **options):

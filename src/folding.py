@@ -18,10 +18,12 @@ In evaluation a norm is y = scale * x + shift. As operators of their own, norm, 
 all activations once more, which takes as long as the adder layers themselves.
 """
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 
 from src import kernels
+from src.adder import Adder2d
 from src.kernels import cpu
+from src.res20_adder import ResNet
 
 
 def fold(net, backend="auto"):
@@ -34,24 +36,19 @@ def fold(net, backend="auto"):
     Returns:
         Cell, images [N, 3, H, W] to logits [N, class_num].
     """
-    return (FoldedResNet(net) if kernels.takes_kernel(backend) else net).set_train(False)
+    has_adders = any(isinstance(cell, Adder2d) for _, cell in net.cells_and_names())
+    return (FoldedResNet(net) if has_adders and kernels.takes_kernel(backend) else net).set_train(False)
 
 
-class FoldedResNet(nn.Cell):
+class FoldedResNet(ResNet):
     """A `src.res20_adder.ResNet` in evaluation: images [N, 3, H, W] to logits [N, class_num]."""
 
     def __init__(self, net):
-        super().__init__()
-        self.conv1 = _folded_conv(net.conv1, net.bn1)
-        self.relu = nn.ReLU()
-        self.blocks = nn.SequentialCell(*[FoldedBlock(block) for stage in (net.layer1, net.layer2, net.layer3)
-                                          for block in stage])
-        self.fc = _folded_conv(net.fc, net.bn2)
-
-    def construct(self, x):
-        x = self.blocks(self.relu(self.conv1(x)))
-        x = self.fc(ops.mean(x, (2, 3), keep_dims=True))
-        return x.reshape((x.shape[0], -1))
+        nn.Cell.__init__(self)  # pylint: disable=non-parent-init-called,super-init-not-called
+        self.conv1, self.bn1, self.relu = _folded_conv(net.conv1, net.bn1), nn.Identity(), nn.ReLU()
+        self.layer1, self.layer2, self.layer3 = (nn.SequentialCell(*map(FoldedBlock, stage))
+                                                 for stage in (net.layer1, net.layer2, net.layer3))
+        self.fc, self.bn2 = _folded_conv(net.fc, net.bn2), nn.Identity()
 
 
 class FoldedBlock(nn.Cell):
@@ -77,7 +74,8 @@ class FoldedAdder(nn.Cell):
         super().__init__()
         scale, shift = _scale_and_shift(norm)
         self.adder, self.scale, self.shift = (Tensor(value) for value in (adder.adder.asnumpy(), scale, shift))
-        self.operation = cpu.folded(adder.operation.stride, adder.operation.padding, relu)
+        operation = adder.operation
+        self.operation = cpu.folded(operation.stride, operation.padding, operation.norm, relu)
 
     def construct(self, x, *shortcut):
         return self.operation(x, self.adder, self.scale, self.shift, *shortcut)

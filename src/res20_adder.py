@@ -12,30 +12,40 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Adder ResNet-20 for 32 x 32 images, with the model zoo's parameter names.
+"""Adder ResNet-20 for 32 x 32 images, with the model zoo's parameter names, and its relatives of the same shape.
 
 Source: AdderNet, arXiv 1912.13200, section 4.2: every convolution but the first and the last is an adder layer.
 """
+from functools import partial
+
 from mindspore import nn, ops
 
 from src.adder import ETA, Adder2d
 from src.norm import BatchNorm2d
 
+FEATURES = 64  # size of the features before the last layer
 
-def resnet20(class_num=10, eta=ETA, backend="auto"):
+
+def resnet20(class_num=10, eta=ETA, backend="auto", layer="l1", mix=None):
     """Adder ResNet-20: images [N, 3, 32, 32] to logits [N, class_num].
 
     Args:
         class_num (int): number of classes.
         eta, backend: of every adder layer, see `src.adder.adder2d_function`.
+        layer (str): "l1", "l2" (adder layers of that norm) or "conv" (the ordinary ResNet-20).
+        mix (Parameter): of every l1 layer, see `src.adder.Adder2d`.
 
     Returns:
-        Cell with 110 parameters.
+        Cell with 110 parameters, and `mix` if there is one.
 
     Raises:
+        KeyError: unknown layer.
         ValueError, BuildError: see `src.adder.adder2d_function`.
     """
-    return ResNet(class_num, layer_nums=(3, 3, 3), channels=(16, 32, 64), eta=eta, backend=backend)
+    kind = {"l1": partial(Adder2d, eta=eta, backend=backend, mix=mix),
+            "l2": partial(Adder2d, eta=eta, backend=backend, norm=2),
+            "conv": partial(nn.Conv2d, pad_mode="pad")}[layer]
+    return ResNet(class_num, (3, 3, 3), (16, 32, FEATURES), kind, partial(BatchNorm2d, backend=backend))
 
 
 class ResNet(nn.Cell):
@@ -45,44 +55,52 @@ class ResNet(nn.Cell):
         class_num (int): number of classes.
         layer_nums (tuple[int]): blocks in each stage.
         channels (tuple[int]): channels of each stage; the stem has those of the first.
-        eta, backend: of the adder layers.
+        layer: makes a layer of the blocks from (in_channels, out_channels, kernel_size, stride, padding=).
+        norm: makes a batch norm from (channels).
     """
 
-    def __init__(self, class_num, layer_nums, channels, eta, backend):
+    def __init__(self, class_num, layer_nums, channels, layer, norm):
         super().__init__()
         self.conv1 = nn.Conv2d(3, channels[0], 3, pad_mode="pad", padding=1)
-        self.bn1 = BatchNorm2d(channels[0], backend)
+        self.bn1 = norm(channels[0])
         self.relu = nn.ReLU()
-        self.layer1 = _stage(channels[0], channels[0], layer_nums[0], 1, eta, backend)
-        self.layer2 = _stage(channels[0], channels[1], layer_nums[1], 2, eta, backend)
-        self.layer3 = _stage(channels[1], channels[2], layer_nums[2], 2, eta, backend)
+        self.layer1 = _stage(channels[0], channels[0], layer_nums[0], 1, layer, norm)
+        self.layer2 = _stage(channels[0], channels[1], layer_nums[1], 2, layer, norm)
+        self.layer3 = _stage(channels[1], channels[2], layer_nums[2], 2, layer, norm)
         self.fc = nn.Conv2d(channels[2], class_num, 1)
-        self.bn2 = BatchNorm2d(class_num, backend)
+        self.bn2 = norm(class_num)
 
     def construct(self, x):
-        x = self.relu(self.bn1(self.conv1(x)))   # [N, 16, 32, 32]
-        x = self.layer1(x)                       # [N, 16, 32, 32]
-        x = self.layer2(x)                       # [N, 32, 16, 16]
-        x = self.layer3(x)                       # [N, 64, 8, 8]
-        x = ops.mean(x, (2, 3), keep_dims=True)  # [N, 64, 1, 1]
-        x = self.bn2(self.fc(x))                 # [N, class_num, 1, 1]
+        return self.head(self.features(x))
+
+    def features(self, x):
+        """Images [N, 3, H, W] to the features before the last layer, [N, 64, 1, 1]."""
+        x = self.relu(self.bn1(self.conv1(x)))      # [N, 16, 32, 32]
+        x = self.layer1(x)                          # [N, 16, 32, 32]
+        x = self.layer2(x)                          # [N, 32, 16, 16]
+        x = self.layer3(x)                          # [N, 64, 8, 8]
+        return ops.mean(x, (2, 3), keep_dims=True)  # [N, 64, 1, 1]
+
+    def head(self, x):
+        """Features to logits [N, class_num]."""
+        x = self.bn2(self.fc(x))                    # [N, class_num, 1, 1]
         return x.reshape((x.shape[0], -1))
 
 
 class BasicBlock(nn.Cell):
-    """Two 3x3 adder layers and a shortcut: [N, C_in, H, W] -> [N, C_out, H / stride, W / stride]."""
+    """Two 3x3 layers and a shortcut: [N, C_in, H, W] -> [N, C_out, H / stride, W / stride]."""
 
-    def __init__(self, in_channels, out_channels, stride, eta, backend):
+    def __init__(self, in_channels, out_channels, stride, layer, norm):
         super().__init__()
-        self.conv1 = Adder2d(in_channels, out_channels, 3, stride, padding=1, eta=eta, backend=backend)
-        self.bn1 = BatchNorm2d(out_channels, backend)
-        self.conv2 = Adder2d(out_channels, out_channels, 3, 1, padding=1, eta=eta, backend=backend)
-        self.bn2 = BatchNorm2d(out_channels, backend)
+        self.conv1 = layer(in_channels, out_channels, 3, stride, padding=1)
+        self.bn1 = norm(out_channels)
+        self.conv2 = layer(out_channels, out_channels, 3, 1, padding=1)
+        self.bn2 = norm(out_channels)
         self.relu = nn.ReLU()
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
-            self.downsample = nn.SequentialCell(Adder2d(in_channels, out_channels, 1, stride, eta=eta, backend=backend),
-                                                BatchNorm2d(out_channels, backend))
+            self.downsample = nn.SequentialCell(layer(in_channels, out_channels, 1, stride, padding=0),
+                                                norm(out_channels))
 
     def construct(self, x):
         y = self.relu(self.bn1(self.conv1(x)))
@@ -91,7 +109,7 @@ class BasicBlock(nn.Cell):
         return self.relu(y + shortcut)
 
 
-def _stage(in_channels, out_channels, blocks, stride, eta, backend):
+def _stage(in_channels, out_channels, blocks, stride, layer, norm):
     """Blocks of one resolution; the first changes channels and resolution."""
     return nn.SequentialCell(*[BasicBlock(in_channels if i == 0 else out_channels, out_channels,
-                                          stride if i == 0 else 1, eta, backend) for i in range(blocks)])
+                                          stride if i == 0 else 1, layer, norm) for i in range(blocks)])

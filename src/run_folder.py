@@ -97,7 +97,7 @@ class RunFolder:
             self._save_best(net, accuracy)
         checkpoint.save_parameters(train_step.parameters_dict(), self.path / STATE, epoch=row["epoch"], best=self.best,
                                    best_accuracy=self.best_accuracy)
-        checkpoint.save_parameters(net.parameters_dict(), self.path / "last.ckpt")
+        checkpoint.save_parameters(_weights(net), self.path / "last.ckpt")
         self.rows.append(row)
         table = io.StringIO()
         writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
@@ -108,7 +108,7 @@ class RunFolder:
 
     def _save_best(self, net, accuracy):
         name = f"{self.prefix}_{round(accuracy * 10_000):04d}.ckpt"
-        checkpoint.save_parameters(net.parameters_dict(), self.path / name)
+        checkpoint.save_parameters(_weights(net), self.path / name)
         if self.best and self.best != name:
             (self.path / self.best).unlink(missing_ok=True)
         self.best, self.best_accuracy = name, accuracy
@@ -158,6 +158,11 @@ class RunFolder:
             os.replace(temporary, self.path / name)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _weights(net):
+    """The parameters of a network that decide its outputs: without `mix`, which belongs to its training."""
+    return {name: value for name, value in net.parameters_dict().items() if name != "mix"}
 
 
 def _series(rows, column):

@@ -21,22 +21,29 @@ class TrainStep(nn.Cell):
     """Forward, backward and update: images [N, 3, 32, 32] and labels [N] to the mean loss and the number of hits.
 
     Args:
-        net (Cell): images to logits [N, C].
+        net (Cell): a `src.res20_adder.ResNet`.
         optimizer (Optimizer): of the network's parameters.
         ranks (int): processes whose gradients are averaged.
+        objective (Cell): (images, labels, features, logits) to a number that is added to the cross-entropy; none if
+            not given.
     """
 
-    def __init__(self, net, optimizer, ranks=1):
+    def __init__(self, net, optimizer, ranks=1, objective=None):
         super().__init__(auto_prefix=False)  # parameters keep the names they have in the network
         self.net = net
         self.optimizer = optimizer
         self.loss = nn.CrossEntropyLoss()
+        self.objective = objective
         self.value_and_grad = ops.value_and_grad(self.forward, None, optimizer.parameters, has_aux=True)
         self.reducer = nn.DistributedGradReducer(optimizer.parameters, True, ranks) if ranks > 1 else nn.Identity()
 
     def forward(self, images, labels):
-        logits = self.net(images)
-        return self.loss(logits, labels), logits
+        features = self.net.features(images)
+        logits = self.net.head(features)
+        loss = self.loss(logits, labels)
+        if self.objective is not None:
+            loss = loss + self.objective(images, labels, features, logits)
+        return loss, logits
 
     def construct(self, images, labels):
         (loss, logits), gradients = self.value_and_grad(images, labels)

@@ -24,8 +24,15 @@ from src.kernels.build import BuildError
 BACKENDS = ("auto", "kernel", "composed", "unrolled", "onnx")
 
 
-def select(backend, stride, padding):
+def select(backend, stride, padding, norm=1, mixed=False):
     """Choose an implementation of the adder layer.
+
+    Norm 1 is y = -sum |x - w|, with dx = sum dy * clip(w - x, -1, 1) and dw = sum dy * (x - w); norm 2 is y =
+    -1/2 sum (x - w)^2 with its exact gradients, dx = sum dy * (w - x) and dw as above. Mixed gradients take one more
+    argument `mix` [2], how much of the gradient of norm 2 there is in dx and in dw:
+
+        dx = sum dy * (mix[0] * (w - x) + (1 - mix[0]) * clip(w - x, -1, 1))
+        dw = sum dy * (mix[1] * (x - w) + (1 - mix[1]) * sign(x - w)), where sign(0) is -1
 
     Args:
         backend (str): "composed" takes built-in MindSpore operators, which run everywhere and can be exported;
@@ -34,17 +41,20 @@ def select(backend, stride, padding):
             composed forms for exported models, which may hold no loops.
         stride (int): step of the window.
         padding (int): rows and columns of zeros on each side.
+        norm (int): 1 or 2.
+        mixed (bool): whether the gradients take `mix`.
 
     Returns:
-        tuple of three Cells: forward(x, w), input_grad(dy, x, w) and weight_grad(dy, x, w).
+        tuple of three Cells: forward(x, w), input_grad(dy, x, w[, mix]) and weight_grad(dy, x, w[, mix]).
 
     Raises:
         ValueError: unknown backend.
         BuildError: "kernel" was asked for, and it cannot be built or the device is not a CPU.
     """
     if takes_kernel(backend):
-        return cpu.implementation(stride, padding)
-    return composed.implementation(stride, padding, backend if backend in ("unrolled", "onnx") else "loop")
+        return cpu.implementation(stride, padding, norm, mixed)
+    form = backend if backend in ("unrolled", "onnx") else "loop"
+    return composed.implementation(stride, padding, norm, mixed, form)
 
 
 def takes_kernel(backend):

@@ -43,7 +43,7 @@ inline double SumPlane(int64_t size, Vector value, Single tail) {
   Vec lanes = {};
   int64_t i = 0;
   for (; i + kLanes <= size; i += kLanes) lanes += value(i);
-  float sum = Sum(lanes);
+  float sum = Reduce(lanes);
   for (; i < size; ++i) sum += tail(i);
   return sum;
 }

@@ -25,6 +25,7 @@ import functools
 
 import mindspore as ms
 from mindspore import dtype, nn, ops
+from mindspore.ops.auto_generate.gen_ops_prim import CdistGrad
 from mindspore.ops.operations import _grad_ops
 
 BLOCK_BYTES = 2 << 20  # of one temporary tensor
@@ -32,14 +33,20 @@ LARGE_BLOCK_BYTES = 64 << 20  # the same where each iteration is dear: unrolled,
 
 
 @functools.lru_cache(maxsize=None)  # layers that share their Cells compile faster, to a smaller graph
-def implementation(stride, padding, form="loop"):
+def implementation(stride, padding, norm=1, mixed=False, form="loop"):
     """Return the Cells forward(x, w), input_grad(dy, x, w) and weight_grad(dy, x, w).
 
-    `form` concerns the forward pass only: "loop", or for exported models "unrolled" (no control flow) or "onnx" (that,
-    from operators that MindSpore converts to ONNX).
+    `norm` and `mixed` as in `src.kernels.select`. `form` concerns the forward pass of norm 1 only: "loop", or for
+    exported models "unrolled" (no control flow) or "onnx" (that, from operators that MindSpore converts to ONNX).
     """
-    forward = Forward(stride, padding) if form == "loop" else Unrolled(stride, padding, form)
-    return forward, InputGrad(stride, padding), WeightGrad(stride, padding)
+    geometry = stride, padding
+    linear = LinearInputGrad(*geometry), WeightGrad(*geometry)
+    if norm == 2:
+        return (SquaredForward(*geometry), *linear)
+    forward = Forward(*geometry) if form == "loop" else Unrolled(*geometry, form)
+    if mixed:
+        return (forward, Mixed(0, linear[0], InputGrad(*geometry)), Mixed(1, linear[1], SignWeightGrad(*geometry)))
+    return forward, InputGrad(*geometry), linear[1]
 
 
 class Forward(nn.Cell):
@@ -139,6 +146,80 @@ class WeightGrad(nn.Cell):
         pad = (self.padding,) * 4
         product = _grad_ops.Conv2DBackpropFilter(filters, kernel, "pad", pad, pad, stride=(self.stride, self.stride))
         return product(dy, x, w.shape) - w * ops.Reshape()(_grad_ops.BiasAddGrad()(dy), (filters, 1, 1, 1))
+
+
+class SquaredForward(nn.Cell):
+    """y = -1/2 sum (x - w)^2 = sum x * w - 1/2 sum x^2 - 1/2 sum w^2: the first two are convolutions."""
+
+    def __init__(self, stride, padding):
+        super().__init__()
+        self.stride, self.padding = stride, padding
+
+    def construct(self, x, w):
+        filters, channels, kernel, _ = w.shape
+        ones = ops.Ones()((1, channels, kernel, kernel), dtype.float32)
+        y = self.convolution(x, w) - 0.5 * self.convolution(x * x, ones)
+        return y - ops.Reshape()(0.5 * (w * w).sum((1, 2, 3)), (1, filters, 1, 1))
+
+    def convolution(self, x, w):
+        return ops.Conv2D(w.shape[0], w.shape[2], 1, "pad", self.padding, self.stride)(x, w)
+
+
+class LinearInputGrad(nn.Cell):
+    """dx = sum dy * (w - x) = (sum dy * w) - x * (sum dy): both are convolutions' input gradients."""
+
+    def __init__(self, stride, padding):
+        super().__init__()
+        self.stride, self.padding = stride, padding
+
+    def construct(self, dy, x, w):
+        batch, _, height, width = x.shape
+        ones = ops.Ones()((1, 1, w.shape[2], w.shape[2]), dtype.float32)
+        seen = self.convolution(ops.ReduceSum(True)(dy, 1), ones, (batch, 1, height, width))
+        return self.convolution(dy, w, x.shape) - x * seen
+
+    def convolution(self, dy, w, shape):
+        pad = (self.padding,) * 4
+        return ops.Conv2DTranspose(w.shape[0], w.shape[2], "pad", self.padding, pad, stride=self.stride)(dy, w, shape)
+
+
+class SignWeightGrad(nn.Cell):
+    """dw = sum dy * sign(x - w), as w [C_out, C_in, k, k]: the derivative of the forward pass, by blocks of images."""
+
+    def __init__(self, stride, padding):
+        super().__init__()
+        self.stride, self.padding = stride, padding
+
+    def construct(self, dy, x, w):
+        batch, channels, height, width = x.shape
+        filters, _, kernel, _ = w.shape
+        taps, positions = channels * kernel * kernel, dy.shape[2] * dy.shape[3]
+        blocks = block_count(batch, taps * positions)
+        images = batch // blocks  # of a block
+        x = ops.Reshape()(x, (blocks, images, channels, height, width))
+        dy = ops.Reshape()(dy, (blocks, images, filters, positions))
+        weights = ops.Tile()(ops.Reshape()(w, (1, filters, taps)), (images, 1, 1))
+        dw = ops.Zeros()((filters, taps), dtype.float32)
+        i = ops.Zeros()((1, 1), dtype.int32)
+        while i < blocks:
+            patches = ops.Im2Col(kernel, self.stride, 1, self.padding)(block_of(x, i))
+            patches = ops.Transpose()(ops.Reshape()(patches, (images, taps, positions)), (0, 2, 1))
+            distance = ops.Cdist(1.0)(weights, patches)
+            dw = dw - ops.ReduceSum()(CdistGrad(1.0)(block_of(dy, i), weights, patches, distance), 0)
+            i = i + 1
+        return ops.Reshape()(dw, w.shape)
+
+
+class Mixed(nn.Cell):
+    """mix * linear + (1 - mix) * other, of two gradients of (dy, x, w), for `mix` at an index of a tensor."""
+
+    def __init__(self, index, linear, other):
+        super().__init__()
+        self.index, self.linear, self.other = index, linear, other
+
+    def construct(self, dy, x, w, mix):
+        mix = mix[self.index]
+        return mix * self.linear(dy, x, w) + (1.0 - mix) * self.other(dy, x, w)
 
 
 class Unrolled(nn.Cell):

@@ -22,27 +22,33 @@ from mindspore import nn, ops
 
 from src.kernels.build import library
 
+# How much of the gradient of norm 2 there is in those of the input and of the filters: AdderNet's choice for norm 1.
+MIX = {1: (0.0, 1.0), 2: (1.0, 1.0)}
 
-def implementation(stride, padding):
+
+def implementation(stride, padding, norm=1, mixed=False):
     """Return the Cells forward(x, w), input_grad(dy, x, w) and weight_grad(dy, x, w); float32 only.
+
+    `norm` and `mixed` as in `src.kernels.select`.
 
     Raises:
         BuildError: the library cannot be built.
     """
-    geometry = stride, padding, thread_count()
+    geometry = _integers(stride, padding, thread_count(), norm)
+    mix = () if mixed else (ms.Tensor(np.array(MIX[norm], np.float32)),)
     return (_Kernel("AdderForward", _OutputShape(stride, padding), geometry),
-            _Kernel("AdderInputGrad", _shape_of_x, geometry),
-            _Kernel("AdderWeightGrad", _shape_of_w, geometry))
+            _Kernel("AdderInputGrad", _shape_of_x, *mix, geometry),
+            _Kernel("AdderWeightGrad", _shape_of_w, *mix, geometry))
 
 
-def folded(stride, padding, relu):
+def folded(stride, padding, norm, relu):
     """Return the Cell y = relu(scale * forward(x, w) + shift + residual), called with (x, w, scale, shift[, residual]).
 
-    One pass over memory for an adder layer, the norm of an evaluation (scale and shift [C_out]), a shortcut and,
+    One pass over memory for an adder layer, the batch norm of an evaluation (scale and shift [C_out]), a shortcut and,
     if `relu`, the activation. Raises BuildError as `implementation`.
     """
     return _Kernel("AdderForwardFolded", _OutputShape(stride, padding),
-                   (stride, padding, thread_count(), int(relu)))
+                   _integers(stride, padding, thread_count(), norm, relu))
 
 
 def batch_norm():
@@ -52,9 +58,9 @@ def batch_norm():
     moving_variance, the batch's mean and its inverse deviation; grad(dy, x, gamma, mean, inverse deviation) gives dx,
     dgamma and dbeta. Raises BuildError as `implementation`.
     """
-    source = "batch_norm_cpu.cc"
-    return (_Kernel("BatchNormForward", _forward_shapes, [thread_count()], source, outputs=5),
-            _Kernel("BatchNormGrad", _grad_shapes, [thread_count()], source, outputs=3))
+    source, threads = "batch_norm_cpu.cc", _integers(thread_count())
+    return (_Kernel("BatchNormForward", _forward_shapes, threads, source=source, outputs=5),
+            _Kernel("BatchNormGrad", _grad_shapes, threads, source=source, outputs=3))
 
 
 def library_path(source="adder_cpu.cc"):
@@ -80,15 +86,19 @@ class _OutputShape:
 
 
 class _Kernel(nn.Cell):
-    """One function of a library; what is no tensor travels as one more tensor, the ABI knows no attributes."""
+    """One function of a library. Its last arguments are constants: the ABI knows tensors only, no attributes."""
 
-    def __init__(self, function, out_shape, options, source="adder_cpu.cc", outputs=1):
+    def __init__(self, function, out_shape, *constants, source="adder_cpu.cc", outputs=1):
         super().__init__()
         self.kernel = ops.Custom(f"{library_path(source)}:{function}", out_shape, _Float32(outputs), func_type="aot")
-        self.options = ms.Tensor(np.array(options, np.int32))
+        self.constants = constants
 
     def construct(self, *tensors):
-        return self.kernel(*tensors, self.options)
+        return self.kernel(*tensors, *self.constants)
+
+
+def _integers(*values):
+    return ms.Tensor(np.array(values, np.int32))
 
 
 class _Float32:

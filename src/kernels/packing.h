@@ -38,11 +38,11 @@ inline int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
 
 // Sizes of one layer, and the number of threads that are worth waking for it.
 struct Layer {
-  int64_t batch, channels, height, width, filters, kernel, stride, padding, threads, out_height, out_width, taps;
+  int64_t batch, channels, height, width, filters, kernel, stride, padding, threads, norm, out_height, out_width, taps;
 
   Layer(const int64_t *x_shape, const int64_t *w_shape, const int32_t *geometry)
       : batch(x_shape[0]), channels(x_shape[1]), height(x_shape[2]), width(x_shape[3]), filters(w_shape[0]),
-        kernel(w_shape[2]), stride(geometry[0]), padding(geometry[1]), threads(geometry[2]),
+        kernel(w_shape[2]), stride(geometry[0]), padding(geometry[1]), threads(geometry[2]), norm(geometry[3]),
         out_height((height + 2 * padding - kernel) / stride + 1),
         out_width((width + 2 * padding - kernel) / stride + 1), taps(channels * kernel * kernel) {
     threads = std::min(threads, 1 + batch * filters * out_height * out_width * taps / kThreadWork);

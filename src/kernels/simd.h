@@ -68,7 +68,7 @@ inline Vec One() {
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 
-inline float Sum(Vec v) { return _mm512_reduce_add_ps(v); }
+inline float Reduce(Vec v) { return _mm512_reduce_add_ps(v); }
 
 // p[0], p[2], p[4], ...
 inline Vec LoadEven(const float *p) {
@@ -86,21 +86,36 @@ inline Vec AddMax(Vec sum, Vec x, const float *w, Vec one) {
   return max * one + sum;
 }
 
-// sum + g * clip(*w - x, -1, 1): clipping is one instruction, the lesser of |d| and 1 with the sign of d. The
-// difference goes to either pair of units in turn.
+// sum + x * *w.
+inline Vec AddProduct(Vec sum, Vec x, const float *w) {
+  asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(x), "m"(*w));
+  return sum;
+}
+
+// x - *w, by either pair of units.
 template <bool by_multiply_add>
-inline Vec AddClipped(Vec sum, Vec g, Vec x, const float *w, Vec one) {
+inline Vec Difference(Vec x, const float *w, Vec one) {
   Vec d = x;
   if (by_multiply_add)
     asm("vfmsub213ps %2%{1to16%}, %1, %0" : "+v"(d) : "v"(one), "m"(*w));
   else
     asm("vsubps %2%{1to16%}, %1, %0" : "=v"(d) : "v"(x), "m"(*w));
-  return sum - g * _mm512_range_ps(d, one, 2);
+  return d;
+}
+
+// clip(d, -1, 1), in one instruction: the lesser of |d| and 1 with the sign of d.
+inline Vec Clip(Vec d, Vec one) { return _mm512_range_ps(d, one, 2); }
+
+// sum + g where x > *w.
+inline Vec AddWhereGreater(Vec sum, Vec g, Vec x, const float *w) {
+  __mmask16 greater;
+  asm("vcmpps $30, %2%{1to16%}, %1, %0" : "=Yk"(greater) : "v"(x), "m"(*w));
+  return _mm512_mask_add_ps(sum, greater, sum, g);
 }
 
 #else
 
-inline float Sum(Vec v) {
+inline float Reduce(Vec v) {
   float sum = 0;
   for (int i = 0; i < kLanes; ++i) sum += v[i];
   return sum;
@@ -116,16 +131,17 @@ inline Vec LoadEven(const float *p) {
 // units.
 #if defined(__FMA__)
 inline Vec AddMax(Vec sum, Vec x, const float *w, Vec one) { return Max(x, Splat(*w)) * one + sum; }
-inline Vec Difference(Vec x, const float *w, Vec one) { return Splat(*w) * one - x; }
+template <bool>
+inline Vec Difference(Vec x, const float *w, Vec one) { return x * one - Splat(*w); }
 #else
 inline Vec AddMax(Vec sum, Vec x, const float *w, Vec) { return Max(x, Splat(*w)) + sum; }
-inline Vec Difference(Vec x, const float *w, Vec) { return Splat(*w) - x; }
+template <bool>
+inline Vec Difference(Vec x, const float *w, Vec) { return x - Splat(*w); }
 #endif
 
-template <bool>
-inline Vec AddClipped(Vec sum, Vec g, Vec x, const float *w, Vec one) {
-  return sum + g * Max(-one, Min(one, Difference(x, w, one)));  // in this order a NaN passes through
-}
+inline Vec AddProduct(Vec sum, Vec x, const float *w) { return sum + x * *w; }
+inline Vec Clip(Vec d, Vec one) { return Max(-one, Min(one, d)); }  // in this order a NaN passes through
+inline Vec AddWhereGreater(Vec sum, Vec g, Vec x, const float *w) { return sum + (x > Splat(*w) ? g : Vec{}); }
 
 #endif
 
