@@ -129,7 +129,7 @@ def create_dataset(name, folder, split, batch_size, seed=0, workers=1, shards=1,
     layout, training = LAYOUTS[name], split == "train"
     ds.config.set_seed(seed % 2**32)
     part = {"num_shards": shards, "shard_id": shard_id} if shards > 1 else {}
-    if validation_size:
+    if validation_size and split != "test":
         part["sampler"] = _held_out(layout.count(folder, "train"), validation_size, training, shards)
     else:
         part["shuffle"] = training

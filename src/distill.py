@@ -93,5 +93,5 @@ class Distillation(nn.Cell):
 
 
 def gradient_mix(epoch, epochs):
-    """How much of the l2 gradient an epoch's gradients have, counted from 1: half a cosine from 1 to 0."""
-    return 0.5 * (1.0 + math.cos(math.pi * (epoch - 1) / max(1, epochs - 1)))
+    """How much of the l2 gradient the gradients of an epoch have, counted from 1: half a cosine from 1 to 0."""
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (epoch - 1) / max(1, epochs - 1))))

@@ -162,7 +162,7 @@ class RunFolder:
 
 def _weights(net):
     """The parameters of a network that decide its outputs: without `mix`, which belongs to its training."""
-    return {name: value for name, value in net.parameters_dict().items() if name != "mix"}
+    return {name: value for name, value in net.parameters_dict().items() if name.rsplit(".", 1)[-1] != "mix"}
 
 
 def _series(rows, column):

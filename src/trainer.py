@@ -40,7 +40,8 @@ class Trainer:
                        "validation_size": validation_size}
         self.seed, self.rank, self.ranks, self.optimizer = seed, rank, ranks, optimizer
         self.steps = self.training_data(1).get_dataset_size()
-        self.test_data = dataset.create_dataset(split="validation" if validation_size else "test", **self.source)
+        self.held_out = "validation" if validation_size else "test"
+        self.test_data = dataset.create_dataset(split=self.held_out, **self.source)
 
     def training_data(self, epoch):
         """The batches of an epoch; always the same for the same seed and epoch."""
@@ -74,7 +75,7 @@ class Trainer:
                 top1, top5 = evaluate(net, self.test_data) if due else (None, None)
                 run.save(step, net, {"epoch": epoch, **progress.result(), "test_accuracy": top1, "test_top5": top5})
                 if due:
-                    print(f"epoch {epoch}/{epochs} test accuracy {top1:.4f}, top-5 {top5:.4f}", flush=True)
+                    print(f"epoch {epoch}/{epochs} {self.held_out} accuracy {top1:.4f}, top-5 {top5:.4f}", flush=True)
         if self.rank == 0:
             print(f"best: {run.best_accuracy:.4f} ckpt= {run.path / run.best}", flush=True)
 

@@ -18,28 +18,31 @@ import numpy as np
 EPSILON, MOMENTUM = 1e-5, 0.9  # of batch norm, MindSpore's defaults
 
 
-def forward(x, w, stride=1, padding=0):
-    """y = -sum |x - w| (eq. 2); zeros of the padding take part, adding -|w| each."""
+def forward(x, w, stride=1, padding=0, norm=1):
+    """y = -sum |x - w| (eq. 2), or -1/2 sum (x - w)^2 (arXiv 2212.11803); zeros of the padding take part."""
     x, w = _pad(x, padding), w.astype(np.float64)
-    return -sum(np.abs(_differences(x, w, i, j, window)).sum(2) for i, j, window in _taps(x, w, stride))
+    power = np.abs if norm == 1 else lambda d: d * d / 2
+    return -sum(power(_differences(x, w, i, j, window)).sum(2) for i, j, window in _taps(x, w, stride))
 
 
-def weight_grad(dy, x, w, stride=1, padding=0):
-    """dw = sum dy * (x - w) (eq. 5), before the adaptive rate."""
+def weight_grad(dy, x, w, stride=1, padding=0, mix=1.0):
+    """dw = sum dy * (x - w) (eq. 5), before the adaptive rate; in all, sum dy * (mix * d + (1 - mix) * sign(d))."""
     x, w = _pad(x, padding), w.astype(np.float64)
     dw = np.zeros_like(w)
     for i, j, window in _taps(x, w, stride):
-        dw[:, :, i, j] = (dy[:, :, None] * _differences(x, w, i, j, window)).sum((0, 3, 4))
+        d = _differences(x, w, i, j, window)
+        dw[:, :, i, j] = (dy[:, :, None] * _blend(mix, d, np.sign(d))).sum((0, 3, 4))
     return dw
 
 
-def input_grad(dy, x, w, stride=1, padding=0):
-    """dx = sum dy * clip(w - x, -1, 1) (eq. 6)."""
+def input_grad(dy, x, w, stride=1, padding=0, mix=0.0):
+    """dx = sum dy * clip(w - x, -1, 1) (eq. 6); in all, sum dy * (mix * d + (1 - mix) * clip(d, -1, 1))."""
     rows, cols = (slice(padding, padding + size) for size in x.shape[2:])
     x, w = _pad(x, padding), w.astype(np.float64)
     dx = np.zeros_like(x)
     for i, j, window in _taps(x, w, stride):
-        dx[window] += (dy[:, :, None] * np.clip(-_differences(x, w, i, j, window), -1.0, 1.0)).sum(1)
+        d = -_differences(x, w, i, j, window)
+        dx[window] += (dy[:, :, None] * _blend(mix, d, np.clip(d, -1.0, 1.0))).sum(1)
     return dx[:, :, rows, cols]
 
 
@@ -66,6 +69,11 @@ def relative_error(got, expected):
     """The largest deviation relative to the largest expected value."""
     assert got.shape == expected.shape
     return np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-30)
+
+
+def _blend(mix, a, b):
+    """mix * a + (1 - mix) * b; an infinity counts in neither if its factor is zero."""
+    return a if mix == 1 else b if mix == 0 else mix * a + (1 - mix) * b
 
 
 def _pad(x, padding):

@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """The adder layer against the oracle: both implementations, both modes of MindSpore, awkward shapes and values."""
+import functools
 import hashlib
 import os
 import subprocess
@@ -27,7 +28,7 @@ import pytest
 from mindspore import nn, ops
 
 from src import adder, kernels
-from src.adder import ETA, Adder2d, AdderOp, adder2d_function
+from src.adder import ETA, Adder2d, AdderOp, MixedAdderOp, adder2d_function
 from src.kernels import composed, cpu
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,11 +76,11 @@ def numbers(case, scale=1.0, offset=0.0, seed=0):
     return [array.astype(np.float32) for array in (x, w, dy)]
 
 
-def expected(case, x, w, dy, eta=ETA):
+def expected(case, x, w, dy, eta=ETA, norm=1, mix=(0.0, 1.0)):
     """y, dx and dw by the oracle."""
     geometry = case.stride, case.padding
-    return (oracle.forward(x, w, *geometry), oracle.input_grad(dy, x, w, *geometry),
-            oracle.adaptive(oracle.weight_grad(dy, x, w, *geometry), eta))
+    return (oracle.forward(x, w, *geometry, norm), oracle.input_grad(dy, x, w, *geometry, mix[0]),
+            oracle.adaptive(oracle.weight_grad(dy, x, w, *geometry, mix[1]), eta))
 
 
 def gradients(function, *tensors):
@@ -87,10 +88,10 @@ def gradients(function, *tensors):
     return ops.GradOperation(get_all=True, sens_param=True)(function)(*tensors)
 
 
-def measured(function, x, w, dy):
-    """y, dx and dw of a function of x and w."""
+def measured(function, x, w, dy, *more):
+    """y, dx and dw of a function of x, w and perhaps more."""
     x, w, dy = ms.Tensor(x), ms.Tensor(w), ms.Tensor(dy)
-    return [tensor.asnumpy() for tensor in (function(x, w), *gradients(function, x, w, dy))]
+    return [tensor.asnumpy() for tensor in (function(x, w, *more), *gradients(function, x, w, *more, dy)[:2])]
 
 
 def errors(got, wanted):
@@ -104,6 +105,57 @@ def test_matches_the_oracle(backend, mode, name):
     tensors = numbers(case)
     got = measured(AdderOp(case.stride, case.padding, backend=backend), *tensors)
     assert max(errors(got, expected(case, *tensors))) < TOLERANCE
+
+
+@pytest.mark.parametrize("backend, mode, name", PLACES)
+def test_norm_2_matches_the_oracle(backend, mode, name):
+    ms.set_context(mode=MODES[mode])
+    case = CASES[name]
+    tensors = numbers(case)
+    got = measured(AdderOp(case.stride, case.padding, backend=backend, norm=2), *tensors)
+    assert max(errors(got, expected(case, *tensors, norm=2, mix=(1.0, 1.0)))) < TOLERANCE
+
+
+@pytest.mark.parametrize("mix", [(0.0, 1.0), (1.0, 1.0), (0.3, 0.7), (0.0, 0.0)])
+@pytest.mark.parametrize("backend, mode, name", PLACES)
+def test_mixed_gradients_match_the_oracle(backend, mode, name, mix):
+    """`mix` is a tensor: one compiled graph serves all values."""
+    ms.set_context(mode=MODES[mode])
+    case = CASES[name]
+    tensors = numbers(case)
+    got = measured(_mixed(case.stride, case.padding, backend), *tensors, ms.Tensor(np.array(mix, np.float32)))
+    assert max(errors(got, expected(case, *tensors, mix=mix))) < TOLERANCE
+
+
+@functools.lru_cache(maxsize=None)
+def _mixed(stride, padding, backend):
+    return MixedAdderOp(stride, padding, backend=backend)
+
+
+@pytest.mark.parametrize("norm, mix", [(1, (0.0, 1.0)), (2, (1.0, 1.0))])
+@backends
+def test_fixed_gradients_are_ends_of_the_mixed_ones(backend, norm, mix):
+    tensors = numbers(TYPICAL)
+    fixed = measured(AdderOp(TYPICAL.stride, TYPICAL.padding, backend=backend, norm=norm), *tensors)
+    mixed = measured(_mixed(TYPICAL.stride, TYPICAL.padding, backend), *tensors, ms.Tensor(np.array(mix, np.float32)))
+    assert max(errors(mixed[1:], fixed[1:])) < 1e-6
+
+
+def test_gradients_of_norm_2_are_the_derivatives():
+    """Central differences of the oracle's forward pass, which knows nothing of the gradients."""
+    case = Case(1, 2, 4, 4, 2, 3, 1, 1)
+    x, w, dy = numbers(case)
+    _, dx, dw = measured(AdderOp(1, 1, 0, "kernel", norm=2), x, w, dy)
+    step = 1e-4
+    for tensor, gradient in ((x, dx), (w, dw)):
+        for index in ((0, 0, 1, 2), (0, 1, 0, 0)):
+            values = []
+            for sign in (1, -1):
+                moved = tensor.astype(np.float64)
+                moved[index] += sign * step
+                pair = (moved, w) if tensor is x else (x, moved)
+                values.append((oracle.forward(*pair, 1, 1, norm=2) * dy).sum())
+            assert abs((values[0] - values[1]) / (2 * step) - gradient[index]) < 1e-3
 
 
 def test_zeros_of_the_padding_take_part():
@@ -287,7 +339,7 @@ def test_function_works_everywhere(backend, place):
 
 
 @pytest.mark.parametrize("arguments", [{"stride": 0}, {"stride": -1}, {"padding": -1}, {"eta": -0.1},
-                                       {"backend": "cuda"}], ids=str)
+                                       {"backend": "cuda"}, {"norm": 3}], ids=str)
 def test_bad_arguments(arguments):
     x, w, _ = numbers(TYPICAL)
     with pytest.raises(ValueError, match=next(iter(arguments))):

@@ -319,6 +319,34 @@ def test_every_training_image_is_drawn_at_most_once(tmp_path):
     assert len(set(numbers)) == len(numbers) == 200
 
 
+# Images held out for the choice of settings.
+
+@pytest.mark.parametrize("official", [False, True])
+def test_held_out_images_are_the_last_and_not_trained_on(official, tmp_path, plain):
+    """Validation images come in order, each once; training images in another order for another seed."""
+    count = 50_000 if official else 20
+    data = records("cifar100", count)
+    folder = write(tmp_path, {"train.bin": data})
+    held = count // 5
+    assert_same(everything("cifar100", folder, "validation", 4, validation_size=held), data[-held:])
+    orders = [everything("cifar100", folder, "train", 4, seed=seed, validation_size=held) for seed in (1, 1, 2)]
+    assert multiset(orders[0][0]) == multiset(data[:-held, -3072:])
+    np.testing.assert_array_equal(orders[0][0], orders[1][0])
+    assert np.any(orders[0][0] != orders[2][0])
+
+
+def test_the_test_set_is_not_touched_by_holding_out(tmp_path):
+    folder = small("cifar100", tmp_path)
+    assert_same(everything("cifar100", folder, "test", 5, validation_size=3), records("cifar100", 12))
+
+
+@pytest.mark.parametrize("options, words", [({"validation_size": 20}, "leaves nothing of 20"),
+                                            ({"validation_size": 2, "shards": 2}, "single device")])
+def test_impossible_validation_set(options, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        create_dataset("cifar100", small("cifar100", tmp_path), "train", 1, **options)
+
+
 # Augmentation.
 
 def crop(image):

@@ -277,12 +277,15 @@ def check_adder(library):
         x, w = (random.standard_normal(shape).astype(np.float32) for shape in (x_shape, w_shape))
         y = oracle.forward(x, w, stride, padding)
         dy = random.standard_normal(y.shape).astype(np.float32)
-        geometry = np.array([stride, padding, 2], np.int32)
-        for function, inputs, expected in (
-                (library.AdderForward, (x, w), y),
-                (library.AdderInputGrad, (dy, x, w), oracle.input_grad(dy, x, w, stride, padding)),
-                (library.AdderWeightGrad, (dy, x, w), oracle.weight_grad(dy, x, w, stride, padding))):
-            assert oracle.relative_error(call(function, *inputs, geometry, like=[expected])[0], expected) < 1e-5
+        for norm in (1, 2):
+            geometry, y = np.array([stride, padding, 2, norm], np.int32), oracle.forward(x, w, stride, padding, norm)
+            assert oracle.relative_error(call(library.AdderForward, x, w, geometry, like=[y])[0], y) < 1e-5
+        for mix in ((0.0, 1.0), (1.0, 0.0), (0.5, 0.5)):
+            inputs = dy, x, w, np.array(mix, np.float32), geometry
+            for function, expected in (
+                    (library.AdderInputGrad, oracle.input_grad(dy, x, w, stride, padding, mix[0])),
+                    (library.AdderWeightGrad, oracle.weight_grad(dy, x, w, stride, padding, mix[1]))):
+                assert oracle.relative_error(call(function, *inputs, like=[expected])[0], expected) < 1e-5
 
 
 def check_batch_norm(library):

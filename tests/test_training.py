@@ -67,14 +67,28 @@ def _whole(data, tmp_path_factory):
     return output, done.stdout
 
 
-def kill_after_epoch(data, output, epoch):
+def kill_after_epoch(data, output, epoch, *options, part="."):
     """Run with --resume until metrics.csv has that epoch's row, then kill -9 at a moment of no particular kind."""
-    with subprocess.Popen(command(data, output, "--resume"), stdout=subprocess.DEVNULL) as process:
-        while len(rows(output)) < epoch:
+    with subprocess.Popen(command(data, output, "--resume", *options), stdout=subprocess.DEVNULL) as process:
+        while len(rows(output / part)) < epoch:
             assert process.poll() is None
             time.sleep(0.05)
         time.sleep(0.7)
         os.kill(process.pid, signal.SIGKILL)
+
+
+def assert_same_run(folder, other):
+    """The same bits in weights and state, and the same metrics but for the speed."""
+    for name in ("last.ckpt", "train_state.ckpt"):
+        expected, got = (ms.load_checkpoint(str(path / name)) for path in (folder, other))
+        assert expected.keys() == got.keys()
+        for key, value in expected.items():
+            if isinstance(value, ms.Tensor):
+                assert np.array_equal(value.asnumpy(), got[key].asnumpy()), key
+    for before, after in zip(rows(folder), rows(other), strict=True):
+        del before["images_per_second"], after["images_per_second"]
+        assert before == after
+    assert {path.name for path in folder.iterdir()} == {path.name for path in other.iterdir()}
 
 
 def rows(output):
@@ -114,16 +128,53 @@ def test_killed_run_resumes_to_the_same_bits(data, whole, tmp_path):
     kill_after_epoch(data, output, 1)
     kill_after_epoch(data, output, 2)
     assert train(data, output, "--resume").returncode == 0
-    for name in ("last.ckpt", "train_state.ckpt"):
-        expected, got = (ms.load_checkpoint(str(folder / name)) for folder in (whole[0], output))
-        assert expected.keys() == got.keys()
-        for key, value in expected.items():
-            if isinstance(value, ms.Tensor):
-                assert np.array_equal(value.asnumpy(), got[key].asnumpy()), key
-    for before, after in zip(rows(whole[0]), rows(output), strict=True):
-        del before["images_per_second"], after["images_per_second"]
-        assert before == after
-    assert {path.name for path in output.iterdir()} == {path.name for path in whole[0].iterdir()}
+    assert_same_run(whole[0], output)
+
+
+NGD = ("--config_path", str(ROOT / "config" / "adderngd_cifar100.yaml"), "--teacher_epoch_size", "2")
+
+
+def test_distillation_trains_teacher_then_student_and_resumes_both(data, tmp_path):
+    """Killed while the teacher trains, and while the student does: the same bits as without."""
+    output, killed = tmp_path / "whole", tmp_path / "killed"
+    done = train(data, output, *NGD)
+    assert done.returncode == 0, done.stderr
+    assert len(rows(output / "teacher")) == 2 and len(rows(output)) == EPOCHS
+    assert list(output.glob("adderngd_resnet20_cifar100_*.ckpt"))
+    assert list((output / "teacher").glob("adderl2_resnet20_cifar100_*.ckpt"))
+    assert len(ms.load_checkpoint(str(output / "last.ckpt"))) == 110  # nothing that only training needs
+    kill_after_epoch(data, killed, 1, *NGD, part="teacher")
+    kill_after_epoch(data, killed, 1, *NGD)
+    assert train(data, killed, *NGD, "--resume").returncode == 0
+    assert_same_run(output / "teacher", killed / "teacher")
+    assert_same_run(output, killed)
+    message = one_error_line(train(data, killed, *NGD, "--resume", "--temperature", "2"))
+    assert "temperature 4.0 -> 2.0" in message
+
+
+def test_teacher_from_a_checkpoint(data, whole, tmp_path):
+    """No teacher is trained; one that does not fit is refused before anything is written."""
+    ready = str(whole[0] / "last.ckpt")
+    output = tmp_path / "student"
+    options = ("--teacher_checkpoint_path", ready, "--logits_weight", "1", "--epoch_size", "1")
+    done = train(data, output, "--teacher", "l1", *options)
+    assert done.returncode == 0, done.stderr
+    assert not (output / "teacher").exists() and list(output.glob("adderngd_resnet20_cifar100_*.ckpt"))
+    assert "does not fit the network" in one_error_line(train(data, tmp_path / "no", "--teacher", "conv", *options))
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("name, model", [("adder", "adder"), ("adderl2", "adderl2"), ("cnn", "cnn")])
+def test_configurations_of_single_networks(data, tmp_path, name, model):
+    """Each trains, is evaluated by eval.py with the same file of settings, and gives what train.py said."""
+    settings = ["--config_path", str(ROOT / "config" / f"{name}_cifar100.yaml")]
+    done = train(data, tmp_path, *settings, "--epoch_size", "1", "--validation_size", "64")
+    assert done.returncode == 0 and "validation accuracy" in done.stdout, done.stderr
+    (best,) = tmp_path.glob(f"{model}_resnet20_cifar100_*.ckpt")
+    done = subprocess.run([sys.executable, str(ROOT / "eval.py"), "--device_target", "CPU", "--eval_dataset_path",
+                           str(data), "--allow_small_dataset", "--class_num", "10", "--checkpoint_file_path", str(best),
+                           *settings], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0 and f"ckpt= {best}" in done.stdout, done.stderr
 
 
 def test_finished_run_is_neither_repeated_nor_overwritten(data, whole):

@@ -159,10 +159,10 @@ class SquaredForward(nn.Cell):
         filters, channels, kernel, _ = w.shape
         ones = ops.Ones()((1, channels, kernel, kernel), dtype.float32)
         y = self.convolution(x, w) - 0.5 * self.convolution(x * x, ones)
-        return y - ops.Reshape()(0.5 * (w * w).sum((1, 2, 3)), (1, filters, 1, 1))
+        return y - 0.5 * ops.Reshape()(ops.ReduceSum()(w * w, (1, 2, 3)), (1, filters, 1, 1))
 
     def convolution(self, x, w):
-        return ops.Conv2D(w.shape[0], w.shape[2], 1, "pad", self.padding, self.stride)(x, w)
+        return ops.Conv2D(w.shape[0], w.shape[2:], 1, "pad", (self.padding,) * 4, (self.stride,) * 2)(x, w)
 
 
 class LinearInputGrad(nn.Cell):

@@ -1,0 +1,168 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The terms of norm-guided distillation against NumPy, and the networks that take part."""
+import mindspore as ms
+import numpy as np
+import oracle
+import pytest
+from mindspore import ops
+
+from src.distill import CentreLoss, Distillation, gradient_mix
+from src.folding import fold
+from src.res20_adder import FEATURES, resnet20
+from src.train_step import TrainStep, sgd
+
+MODES = [ms.GRAPH_MODE, ms.PYNATIVE_MODE]
+CLASSES, BATCH = 7, 12
+
+
+def batch(seed=0):
+    """Features, logits and labels; class 0 is not among them."""
+    random = np.random.default_rng(seed)
+    features = random.uniform(0, 2, (BATCH, 5, 1, 1)).astype(np.float32)
+    return features, random.normal(0, 3, (BATCH, CLASSES)).astype(np.float32), random.integers(1, CLASSES, BATCH, np.int32)
+
+
+def softmax(values):
+    values = np.exp(values - values.max(1, keepdims=True))
+    return values / values.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_centre_loss(mode):
+    """Value, gradient, and the centres after it."""
+    ms.set_context(mode=mode)
+    features, logits, labels = batch()
+    centres = np.random.default_rng(1).uniform(0, 2, (CLASSES, 5))
+    loss = CentreLoss(CLASSES, 5, intra=0.3, inter=0.7, momentum=0.8)
+    loss.centres.set_data(ms.Tensor(centres, ms.float32))
+
+    differences = features[:, None, :, 0, 0].astype(np.float64) - centres
+    distances = 0.5 * (differences ** 2).sum(2)
+    own, everyone = np.eye(CLASSES)[labels], softmax(-distances)
+    wanted = 0.3 * distances[own == 1].mean() - 0.7 * np.log(everyone[own == 1]).mean()
+    slope = (0.3 * own + 0.7 * (own - everyone)) / BATCH  # of each distance
+    wanted_gradient = (slope[:, :, None] * differences).sum(1)
+
+    got, gradient = ops.value_and_grad(loss, 2)(None, ms.Tensor(labels), ms.Tensor(features), ms.Tensor(logits))
+    assert abs(float(got) - wanted) < 1e-5
+    assert oracle.relative_error(gradient.asnumpy()[:, :, 0, 0], wanted_gradient) < 1e-5
+    for label in range(CLASSES):
+        mean = features[labels == label, :, 0, 0].mean(0) if label in labels else centres[label]
+        np.testing.assert_allclose(loss.centres.asnumpy()[label], 0.8 * centres[label] + 0.2 * mean, rtol=1e-5)
+
+
+def test_centre_loss_draws_a_class_together_and_classes_apart():
+    """Steps along its gradient alone: less spread within, more between."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 8).astype(np.int32)
+    features = (random.standard_normal((4, 5))[labels] + random.standard_normal((32, 5))).astype(np.float32)
+    loss = CentreLoss(4, 5, intra=0.1, inter=1.0)
+
+    def ratio():
+        means = np.stack([features[labels == label].mean(0) for label in range(4)])
+        return ((features - means[labels]) ** 2).mean() / means.var(0).mean()
+
+    before = ratio()
+    for _ in range(50):
+        gradient = ops.grad(loss, 2)(None, ms.Tensor(labels), ms.Tensor(features), None)
+        features = features - 2.0 * gradient.asnumpy()
+    assert ratio() < 0.5 * before
+
+
+class Teacher(ms.nn.Cell):
+    """Known features and logits."""
+
+    def __init__(self, features, logits):
+        super().__init__()
+        self.known_features, self.known_logits = ms.Tensor(features), ms.Tensor(logits)
+
+    def features(self, images):
+        return self.known_features
+
+    def head(self, features):
+        return self.known_logits
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_distillation(mode):
+    ms.set_context(mode=mode)
+    (features, logits, labels), (wanted_features, wanted_logits, _) = batch(0), batch(1)
+    loss = Distillation(Teacher(wanted_features, wanted_logits), 0.6, 0.4, 4.0)
+
+    target, own = softmax(wanted_logits.astype(np.float64) / 4), softmax(logits.astype(np.float64) / 4)
+    divergence = 16 * (target * np.log(target / own)).sum(1).mean()
+    difference = (features - wanted_features).astype(np.float64)
+    wanted = 0.6 * divergence + 0.4 * 0.5 * (difference ** 2).sum() / BATCH
+
+    got, (by_features, by_logits) = ops.value_and_grad(loss, (2, 3))(
+        ms.Tensor(features), ms.Tensor(labels), ms.Tensor(features), ms.Tensor(logits))
+    assert abs(float(got) - wanted) < 1e-5 * wanted
+    assert oracle.relative_error(by_features.asnumpy(), 0.4 * difference / BATCH) < 1e-5
+    assert oracle.relative_error(by_logits.asnumpy(), 0.6 * 4 * (own - target) / BATCH) < 1e-5
+
+
+def test_nothing_to_learn_from_an_equal():
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    features, logits, labels = batch()
+    loss = Distillation(Teacher(features, logits), 1.0, 1.0, 4.0)
+    assert abs(float(loss(None, ms.Tensor(labels), ms.Tensor(features), ms.Tensor(logits)))) < 1e-5
+
+
+def test_the_gradient_goes_from_l2_to_l1():
+    shares = [gradient_mix(epoch, 9) for epoch in range(1, 10)]
+    assert shares[0] == 1.0 and abs(shares[4] - 0.5) < 1e-12 and abs(shares[-1]) < 1e-12
+    assert shares == sorted(shares, reverse=True)
+    assert gradient_mix(1, 1) == 1.0
+    assert gradient_mix(12, 9) == 0.0  # and stays there
+
+
+def images(count):
+    return np.random.default_rng(1).standard_normal((count, 3, 32, 32)).astype(np.float32)
+
+
+@pytest.mark.parametrize("backend", ["kernel", "composed"])
+def test_student_learns_and_teacher_stays(backend):
+    """A step of the whole: the loss falls, the student's weights move, the teacher's do not."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    ms.set_seed(1)
+    teacher = resnet20(CLASSES, backend=backend, layer="l2")
+    before = [value.asnumpy().copy() for value in teacher.get_parameters()]
+    mix = ms.Parameter(ms.Tensor(np.array([0.5, 0.5], np.float32)), name="mix", requires_grad=False)
+    student = resnet20(CLASSES, backend=backend, mix=mix).set_train()
+    assert len(student.parameters_dict()) == 111  # one `mix` for all layers
+    steps = 12 if backend == "kernel" else 1
+    step = TrainStep(student, sgd(student, 30, 0.1, 0.9, 5e-4),
+                     objective=Distillation(fold(teacher, backend), 1.0, 0.1, 4.0))
+    data = ms.Tensor(images(16)), ms.Tensor(np.arange(16, dtype=np.int32) % CLASSES)
+    weights = student.layer1[0].conv1.adder.asnumpy().copy()
+    losses = [float(step(*data)[0]) for _ in range(steps)]
+    assert np.isfinite(losses).all() and (steps == 1 or losses[-1] < 0.9 * losses[0])
+    assert np.any(student.layer1[0].conv1.adder.asnumpy() != weights)
+    for value, old in zip(teacher.get_parameters(), before, strict=True):
+        np.testing.assert_array_equal(value.asnumpy(), old)
+
+
+def test_centres_follow_the_features_of_training():
+    ms.set_context(mode=ms.GRAPH_MODE)
+    net = resnet20(CLASSES, backend="kernel", layer="l2").set_train()
+    loss = CentreLoss(CLASSES, FEATURES, 0.01, 0.1)
+    step = TrainStep(net, sgd(net, 30, 0.1, 0.9, 5e-4), objective=loss)
+    for _ in range(2):
+        step(ms.Tensor(images(8)), ms.Tensor(np.full(8, 3, np.int32)))
+    centres = loss.centres.asnumpy()
+    assert np.any(centres[3] != 0) and not np.any(np.delete(centres, 3, 0))
+    assert "centres" in {name.rsplit(".", 1)[-1] for name in step.parameters_dict()}  # a resumed run has them again
