@@ -29,6 +29,7 @@ import yaml
 
 from src import synthetic
 from src.errors import UserError
+from src.figures import spread
 from src.progress import Progress
 from src.run_folder import RunFolder
 
@@ -175,6 +176,30 @@ def test_configurations_of_single_networks(data, tmp_path, name, model):
                            str(data), "--allow_small_dataset", "--class_num", "10", "--checkpoint_file_path", str(best),
                            *settings], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0 and f"ckpt= {best}" in done.stdout, done.stderr
+
+
+def figures(data, output, *runs):
+    return subprocess.run([sys.executable, "-m", "src.figures", *map(str, runs), "--data_path", str(data),
+                           "--output_path", str(output)], cwd=ROOT, capture_output=True, text=True, timeout=300,
+                          check=False)
+
+
+def test_pictures_of_a_run(data, whole, tmp_path):
+    done = figures(data, tmp_path / "pictures", whole[0], whole[0])
+    assert done.returncode == 0, done.stderr
+    pictures = {path.name: path.read_bytes() for path in (tmp_path / "pictures").iterdir()}
+    assert set(pictures) == {"curves.png", "features.png", "weights.png"}
+    assert all(content.startswith(b"\x89PNG") for content in pictures.values())
+
+
+def test_pictures_of_nothing(data, tmp_path):
+    assert f"{tmp_path} is no folder of a run" in one_error_line(figures(data, tmp_path, tmp_path))
+
+
+def test_spread_of_features():
+    """Half as wide within as the distance of two classes from their middle."""
+    features = np.array([[-2.0, 5], [-4, 5], [3, 5], [3, 5]])
+    assert abs(spread(features, np.array([4, 4, 9, 9])) - 0.5 / 9) < 1e-12
 
 
 def test_finished_run_is_neither_repeated_nor_overwritten(data, whole):

@@ -1,0 +1,158 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Pictures of trained networks: learning curves, features, weights. Needs matplotlib.
+
+    python -m src.figures FOLDER --data_path data --output_path FOLDER [FOLDER ...]
+
+Each run is the output folder of train.py: its metrics.csv, config.yaml and last.ckpt are read.
+"""
+import argparse
+import csv
+import os
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import yaml
+
+from src import checkpoint, dataset, errors
+from src.errors import UserError
+from src.folding import fold
+from src.res20_adder import resnet20
+
+CLASSES = 10  # of the features' picture; more would hide each other
+NAMES = {"l1": "adder (l1)", "l2": "adder (l2)", "conv": "CNN"}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="output folder of a run of train.py")
+    parser.add_argument("--data_path", default="data", help="evaluation images, for the features")
+    parser.add_argument("--output_path", type=Path, default=Path("."), help="folder for the pictures")
+    arguments = parser.parse_args()
+    ms.set_context(device_target="CPU")
+    runs = [Run(path) for path in arguments.runs]
+    arguments.output_path.mkdir(parents=True, exist_ok=True)
+    for name, draw in (("curves", draw_curves), ("features", draw_features), ("weights", draw_weights)):
+        save(draw(runs, arguments.data_path), arguments.output_path / f"{name}.png")
+
+
+class Run:
+    """A run of train.py, read from its folder. Raises UserError where something is missing."""
+
+    def __init__(self, path):
+        self.path = path
+        try:
+            self.settings = yaml.safe_load((path / "config.yaml").read_text("utf-8"))
+            with open(path / "metrics.csv", encoding="utf-8", newline="") as file:
+                self.rows = list(csv.DictReader(file))
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"{path} is no folder of a run: {' '.join(str(error).split())}") from error
+        self.layer = self.settings.get("layer") or self.settings["teacher"]
+        self.title = path.name
+
+    def network(self):
+        """The trained network, for evaluation."""
+        class_num = self.settings["class_num"] or dataset.LAYOUTS[self.settings["dataset"]].class_num
+        net = resnet20(class_num, layer=self.layer)
+        checkpoint.load_strictly(net, self.path / "last.ckpt")
+        return net
+
+    def features(self, data_path):
+        """Features [N, 64] and labels [N] of the test images of the first classes."""
+        name = self.settings["dataset"]
+        folder = dataset.prepare(name, data_path, ("test",), allow_small=True)
+        net = fold(self.network())
+        columns = [(net.features(images).asnumpy(), labels.asnumpy()) for images, labels in
+                   dataset.create_dataset(name, folder, "test", 250).create_tuple_iterator(num_epochs=1)]
+        features, labels = (np.concatenate(column) for column in zip(*columns))
+        chosen = labels < CLASSES
+        return features[chosen].reshape(chosen.sum(), -1), labels[chosen]
+
+
+def draw_curves(runs, _):
+    """Training loss and accuracy on held-out images, by epoch."""
+    figure, (left, right) = _axes(2)
+    for run in runs:
+        for axes, column in ((left, "loss"), (right, "test_accuracy")):
+            points = [(int(row["epoch"]), float(row[column])) for row in run.rows if row[column]]
+            axes.plot(*zip(*points), label=run.title, marker="." if len(points) < 40 else None)
+    for axes, title in ((left, "training loss, terms of distillation included"), (right, "accuracy")):
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def draw_features(runs, data_path):
+    """Features before the last layer, on the two directions in which they vary most."""
+    figure, every_axes = _axes(len(runs))
+    for run, axes in zip(runs, every_axes):
+        features, labels = run.features(data_path)
+        centred = features - features.mean(0)
+        plane = np.linalg.svd(centred, full_matrices=False)[2][:2]
+        axes.scatter(*(centred @ plane.T).T, c=labels, cmap="tab10", s=4)
+        axes.set(title=f"{run.title}\nspread within / between classes {spread(features, labels):.2f}", xticks=[],
+                 yticks=[])
+    return figure
+
+
+def spread(features, labels):
+    """Variance within classes over that of the class means, both summed over the features."""
+    means = np.stack([features[labels == label].mean(0) for label in np.unique(labels)])
+    within = features - means[np.searchsorted(np.unique(labels), labels)]
+    return within.var(0).sum() / means.var(0).sum()
+
+
+def draw_weights(runs, _):
+    """Histograms of the weights of each network's blocks, with a Gaussian and a Laplacian of their deviation."""
+    figure, every_axes = _axes(len(runs))
+    for run, axes in zip(runs, every_axes):
+        parameters = run.network().parameters_dict()
+        weights = np.concatenate([value.asnumpy().ravel() for name, value in parameters.items()
+                                  if name.startswith("layer") and name.endswith((".adder", ".weight"))])
+        deviation = weights.std()
+        at = np.linspace(-4 * deviation, 4 * deviation, 201)
+        axes.hist(weights, bins=at, density=True, color="lightsteelblue")
+        axes.plot(at, np.exp(-0.5 * (at / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi)), label="Gaussian")
+        axes.plot(at, np.exp(-np.abs(at) * np.sqrt(2) / deviation) / (deviation * np.sqrt(2)), label="Laplacian")
+        axes.set(title=f"{run.title}: {NAMES[run.layer]}", yticks=[])
+        axes.legend()
+    return figure
+
+
+def save(figure, path):
+    """Write a picture by a rename."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        figure.savefig(temporary, dpi=120)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _axes(count):
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    figure, axes = pyplot.subplots(1, count, figsize=(4.5 * count, 3.5), layout="constrained", squeeze=False)
+    return figure, axes[0]
+
+
+if __name__ == "__main__":
+    errors.run(main)
