@@ -28,9 +28,9 @@ from src.trainer import Trainer
 
 # What decides the weights at the end; a resumed run must have the same.
 SETTINGS = ("dataset", "class_num", "allow_small_dataset", "validation_size", "num_parallel_workers", "batch_size",
-            "lr", "momentum", "weight_decay", "eta", "seed", "mode", "backend")
-TEACHER_SETTINGS = ("teacher", "teacher_epoch_size", "intra_weight", "inter_weight")
-STUDENT_SETTINGS = ("layer", "epoch_size", "progressive", "progressive_epochs", *TEACHER_SETTINGS,
+            "lr", "momentum", "weight_decay", "seed", "mode", "backend")
+TEACHER_SETTINGS = ("teacher", "teacher_epoch_size", "teacher_eta", "intra_weight", "inter_weight")
+STUDENT_SETTINGS = ("layer", "epoch_size", "eta", "progressive", "progressive_epochs", *TEACHER_SETTINGS,
                     "teacher_checkpoint_path", "logits_weight", "features_weight", "temperature")
 # How much of the gradient of norm 2 the input and the filters get, for a share that falls from 1 to 0.
 MIXES = {"input": lambda share: (share, 1.0), "weight": lambda share: (0.0, share),
@@ -52,7 +52,7 @@ def main():
 
 def trained_teacher(config, trainer, settings):
     """The teacher in evaluation mode: from its checkpoint, or trained in the folder `teacher` of the run."""
-    net = network(config, config.teacher)
+    net = network(config, config.teacher, config.teacher_eta)
     if config.teacher_checkpoint_path:
         checkpoint.load_strictly(net, checkpoint.find_checkpoint(config.teacher_checkpoint_path))
     else:
@@ -77,7 +77,7 @@ def train_network(config, trainer, settings, teacher):
             share = gradient_mix(epoch, config.progressive_epochs or config.epoch_size)
             mix.set_data(ms.Tensor(MIXES[config.progressive](share), ms.float32))
 
-    net = network(config, config.layer, mix)
+    net = network(config, config.layer, config.eta, mix)
     objective = None
     if teacher is not None:
         objective = Distillation(teacher, config.logits_weight, config.features_weight, config.temperature)
@@ -87,11 +87,11 @@ def train_network(config, trainer, settings, teacher):
     trainer.fit(net, run, config.epoch_size, config.eval_interval, config.resume, objective, begin_epoch)
 
 
-def network(config, layer, mix=None):
+def network(config, layer, eta, mix=None):
     """A network with the first weights of the seed."""
     ms.set_seed(config.seed)
     class_num = config.class_num or dataset.LAYOUTS[config.dataset].class_num
-    return resnet20(class_num, config.eta, config.backend, layer, mix)
+    return resnet20(class_num, eta, config.backend, layer, mix)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ double Rate(Step step) {
       }
     }
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    for (int k = 0; k < kSums; ++k) values[2] = Sum(sum[k]);
+    for (int k = 0; k < kSums; ++k) values[2] = Reduce(sum[k]);
     best = std::max(best, kRounds * kSums * kLanes / seconds.count() / 1e9);
   }
   return best;
@@ -76,7 +76,7 @@ double Maximum() {
 double Clipped() {
   const Vec one = One();
   return Rate([one](Vec sum, Vec x, const float *w, int k) {
-    return k % 2 ? AddClipped<true>(sum, one, x, w, one) : AddClipped<false>(sum, one, x, w, one);
+    return sum - one * Clip(k % 2 ? Difference<true>(x, w, one) : Difference<false>(x, w, one), one);
   });
 }
 

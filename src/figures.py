@@ -23,11 +23,10 @@ import csv
 import os
 from pathlib import Path
 
-import mindspore as ms
 import numpy as np
 import yaml
 
-from src import checkpoint, dataset, errors
+from src import checkpoint, dataset, device, errors
 from src.errors import UserError
 from src.folding import fold
 from src.res20_adder import resnet20
@@ -43,7 +42,7 @@ def main():
     parser.add_argument("--data_path", default="data", help="evaluation images, for the features")
     parser.add_argument("--output_path", type=Path, default=Path("."), help="folder for the pictures")
     arguments = parser.parse_args()
-    ms.set_context(device_target="CPU")
+    device.set_up("CPU")
     runs = [Run(path) for path in arguments.runs]
     arguments.output_path.mkdir(parents=True, exist_ok=True)
     for name, draw in (("curves", draw_curves), ("features", draw_features), ("weights", draw_weights)):

@@ -47,6 +47,9 @@ EXPECTED = {
     "--output_path output/two": (["--epoch_size", "1"], 0, "best: "),
     "bash scripts/run_standalone_train.sh data CPU --epoch_size 3 --output_path output/cifar100 --resume":
         (SHORT, 0, "best: "),
+    "python train.py --config_path config/adderngd_cifar100.yaml --device_target CPU --data_path data "
+    "--output_path output/ngd": (SHORT, 0, "adderngd_resnet20_cifar100_"),
+    "python -m src.figures output/ngd/teacher output/ngd --data_path data --output_path output/pictures": ([], 0, ""),
     "python eval.py --checkpoint_file_path ckpt --eval_dataset_path data --device_target CPU": (SMALL, 0, "top-5: "),
     "bash scripts/run_export.sh ckpt MINDIR CPU --batch_size 1": ([], 0, "exported "),
     "bash scripts/run_export.sh ckpt ONNX CPU --batch_size 1": ([], 0, "exported "),
