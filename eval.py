@@ -25,8 +25,7 @@ def main():
     path = checkpoint.find_checkpoint(config.checkpoint_file_path)
     device.set_up(config.device_target, config.device_id, config.mode)
     folder = dataset.prepare(config.dataset, config.eval_dataset_path, ("test",), config.allow_small_dataset)
-    net = resnet20(config.class_num or dataset.LAYOUTS[config.dataset].class_num, backend=config.backend,
-                   layer=config.layer)
+    net = resnet20(dataset.class_count(config.dataset, config.class_num), backend=config.backend, layer=config.layer)
     checkpoint.load_strictly(net, path)
     data = dataset.create_dataset(config.dataset, folder, "test", config.batch_size)
     top1, top5 = evaluate(fold(net, config.backend), data)

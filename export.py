@@ -33,8 +33,7 @@ def main():
     path = checkpoint.find_checkpoint(config.checkpoint_file_path)
     device.set_up(config.device_target, config.device_id)
     backend = "onnx" if config.file_format == "ONNX" else "unrolled"
-    net = resnet20(config.class_num or dataset.LAYOUTS[config.dataset].class_num, backend=backend,
-                   layer=config.layer)
+    net = resnet20(dataset.class_count(config.dataset, config.class_num), backend=backend, layer=config.layer)
     checkpoint.load_strictly(net, path)
     file = Path(f"{config.file_name}.{config.file_format.lower()}")
     export(net, (config.batch_size, 3, 32, 32), file, config.file_format)

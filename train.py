@@ -90,8 +90,7 @@ def train_network(config, trainer, settings, teacher):
 def network(config, layer, eta, mix=None):
     """A network with the first weights of the seed."""
     ms.set_seed(config.seed)
-    class_num = config.class_num or dataset.LAYOUTS[config.dataset].class_num
-    return resnet20(class_num, eta, config.backend, layer, mix)
+    return resnet20(dataset.class_count(config.dataset, config.class_num), eta, config.backend, layer, mix)
 
 
 if __name__ == "__main__":

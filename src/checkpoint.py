@@ -13,14 +13,13 @@
 # limitations under the License.
 # ============================================================================
 """Checkpoints: written atomically, found, and loaded strictly."""
-import os
 import re
-import shutil
 from pathlib import Path
 
 import mindspore as ms
 
 from src.errors import UserError
+from src.files import replacing
 
 # A published or best checkpoint: <model>_<dataset>_<accuracy * 10,000>.ckpt
 BEST_NAME = re.compile(r".+_\d{4,5}\.ckpt")
@@ -37,22 +36,12 @@ def save_parameters(parameters, path, **extra):
     Raises:
         UserError: it cannot be written (a full disk, no permission).
     """
-    path = Path(path)
-    folder = path.with_name(f".{path.name}.partial")  # MindSpore leaves files of its own where a save fails
     entries = [{"name": name, "data": ms.Tensor(value)} for name, value in parameters.items()]
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        temporary = folder / "parameters.ckpt"
-        ms.save_checkpoint(entries, str(temporary), append_dict=extra or None)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # MindSpore makes it 0400
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            ms.save_checkpoint(entries, str(temporary), append_dict=extra or None)
     except (OSError, RuntimeError) as error:
         raise UserError(f"cannot write {path}: {_reason(error)}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_checkpoint(path):

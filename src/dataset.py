@@ -75,6 +75,11 @@ LAYOUTS = {
 }
 
 
+def class_count(name, class_num=0):
+    """Classes of a network for a data set: `class_num`, or the data set's own if that is 0."""
+    return class_num or LAYOUTS[name].class_num
+
+
 def prepare(name, path, splits, allow_small=False):
     """Find a data set and check its files; generate the synthetic one where it is missing.
 

@@ -13,15 +13,12 @@
 # limitations under the License.
 # ============================================================================
 """Writes a network as MINDIR, AIR or ONNX, by a rename and after a check."""
-import os
-import tempfile
-from pathlib import Path
-
 import mindspore as ms
 import numpy as np
 from mindspore import nn, onnx
 
 from src.errors import UserError
+from src.files import replacing
 
 
 def export(net, input_shape, file, file_format):
@@ -39,16 +36,13 @@ def export(net, input_shape, file, file_format):
     net.set_train(False)
     x = ms.Tensor(np.random.Generator(np.random.PCG64(0)).standard_normal(input_shape, np.float32))
     try:
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as folder:
-            temporary = Path(folder) / file.name
+        with replacing(file) as temporary:
             if file_format == "ONNX":
                 onnx.export(net, x, file_name=str(temporary))
             else:
                 ms.export(net, x, file_name=str(temporary.with_suffix("")), file_format=file_format)
             if file_format == "MINDIR":
                 _check(net, x, temporary)
-            temporary.chmod(0o644)  # MindSpore makes it 0400
-            os.replace(temporary, file)
     except (OSError, RuntimeError) as error:
         raise UserError(f"cannot export {file}: {str(error).strip().splitlines()[0]}") from error
 

@@ -20,7 +20,6 @@ Each run is the output folder of train.py: its metrics.csv, config.yaml and last
 """
 import argparse
 import csv
-import os
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ import yaml
 
 from src import checkpoint, dataset, device, errors
 from src.errors import UserError
+from src.files import replacing
 from src.folding import fold
 from src.res20_adder import resnet20
 
@@ -65,8 +65,7 @@ class Run:
 
     def network(self):
         """The trained network, for evaluation."""
-        class_num = self.settings["class_num"] or dataset.LAYOUTS[self.settings["dataset"]].class_num
-        net = resnet20(class_num, layer=self.layer)
+        net = resnet20(dataset.class_count(self.settings["dataset"], self.settings["class_num"]), layer=self.layer)
         checkpoint.load_strictly(net, self.path / "last.ckpt")
         return net
 
@@ -134,15 +133,9 @@ def draw_weights(runs, _):
 
 
 def save(figure, path):
-    """Write a picture by a rename."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    """Write a picture."""
+    with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _axes(count):

@@ -15,7 +15,6 @@
 """The folder of a training run: checkpoints, settings, metrics, and all that a resumed run needs."""
 import csv
 import io
-import os
 from pathlib import Path
 
 import mindspore as ms
@@ -23,6 +22,7 @@ import yaml
 
 from src import checkpoint
 from src.errors import UserError
+from src.files import replacing
 
 STATE = "train_state.ckpt"
 COLUMNS = ("epoch", "loss", "train_accuracy", "test_accuracy", "test_top5", "images_per_second")
@@ -146,18 +146,13 @@ class RunFolder:
             axes.set_xlabel("epoch")
             axes.grid(alpha=0.3)
             axes.legend()
-        temporary = self.path / f".curve.{os.getpid()}.png"
-        figure.savefig(temporary, dpi=120)
+        with replacing(self.path / "curve.png") as temporary:
+            figure.savefig(temporary, dpi=120)
         pyplot.close(figure)
-        os.replace(temporary, self.path / "curve.png")
 
     def _write(self, name, text):
-        temporary = self.path / f".{name}.{os.getpid()}"
-        try:
+        with replacing(self.path / name) as temporary:
             temporary.write_text(text, "utf-8")
-            os.replace(temporary, self.path / name)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _weights(net):

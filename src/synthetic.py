@@ -13,11 +13,9 @@
 # limitations under the License.
 # ============================================================================
 """A generated data set in the binary layout of CIFAR-100, so that everything runs offline."""
-import os
-import tempfile
-from pathlib import Path
-
 import numpy as np
+
+from src.files import replacing
 
 CLASS_NUM = 10
 SIZES = {"train": 2560, "test": 500}
@@ -40,7 +38,8 @@ def write(folder):
     for seed, (split, size) in enumerate(SIZES.items()):
         path = folder / f"{split}.bin"
         if not path.exists():
-            _write_atomically(path, _records(np.random.Generator(np.random.PCG64(seed)), size).tobytes())
+            with replacing(path) as temporary:
+                _records(np.random.Generator(np.random.PCG64(seed)), size).tofile(temporary)
 
 
 def _records(random, size):
@@ -58,13 +57,3 @@ def _texture(random, kind, waves):
     scale = 2 * np.pi * waves / SIDE
     v, u = (np.mgrid[:SIDE, :SIDE] - random.uniform(0, SIDE, (2, 1, 1))) * scale
     return (np.sin(u), np.sin(v), np.sin(u) * np.sin(v), np.sin(np.hypot(u, v)), np.sin(u + v) * np.sin(u - v))[kind]
-
-
-def _write_atomically(path, content):
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,49 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Files that appear whole or not at all."""
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """A file to write in place of `path`: `with replacing(path) as temporary: ...`.
+
+    It has the name of `path`, in a hidden folder beside it: MindSpore insists on suffixes, and leaves files of its own
+    where a save fails. At the end it is on the disk and renamed to `path`; after an exception `path` is what it was.
+
+    Args:
+        path (str | Path): the file.
+
+    Yields:
+        Path, the file to write.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = Path(path)
+    folder = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        folder.mkdir()
+        temporary = folder / path.name
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # MindSpore makes its files 0400
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
