@@ -187,7 +187,7 @@ def test_help(run):
     assert result.stdout.startswith("Usage: bash scripts/run_eval.sh [CHECKPOINT_FILE_PATH] [DATA_PATH]")
 
 
-@pytest.mark.parametrize("script", ["run_standalone_train.sh", "run_eval.sh", "run_export.sh"])
+@pytest.mark.parametrize("script", ["run_standalone_train.sh", "run_ablation.sh", "run_eval.sh", "run_export.sh"])
 def test_exit_code(run, script):
     result = run(script, CODE="3")
     assert (result.returncode, result.stderr) == (3, "error: it broke\n")

@@ -1,0 +1,44 @@
+#!/bin/bash
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+# What each part of norm-guided distillation gives: the same network and seed with and without it, one run after the
+# other. With --resume the whole goes on where it was stopped. The teacher is trained once, by the first run.
+source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+usage="[DATA_PATH] [DEVICE_TARGET] [options of train.py]"
+read_arguments data_path device_target -- "$@"
+choose_python
+output=output
+for ((i = 0; i < ${#arguments[@]}; i++)); do
+  if [[ "${arguments[i]}" == --output_path ]]; then output="${arguments[i + 1]}"; fi
+done
+
+# run NAME CONFIG OPTION...: one run, in the folder NAME.
+run() {
+  echo "== $1"
+  "$python" "$root/train.py" --config_path "$root/config/$2_cifar100.yaml" "${arguments[@]}" \
+    --output_path "$output/$1" "${@:3}"
+}
+
+teacher=(--teacher_checkpoint_path "$output/full/teacher/last.ckpt")
+run full adderngd
+run vanilla adder
+run logits adderngd "${teacher[@]}" --features_weight 0 --progressive none
+run logits_features adderngd "${teacher[@]}" --progressive none
+run gradient adderngd --teacher none
+
+echo "== accuracy after the last epoch"
+for name in vanilla logits logits_features gradient full; do
+  printf '%-16s %s\n' "$name" "$(tail -n 1 "$output/$name/metrics.csv" | cut -d, -f4)"
+done
