@@ -21,6 +21,7 @@ import numpy as np
 from src import checkpoint, dataset, device, errors
 from src.config import get_config
 from src.distill import CentreLoss, Distillation, gradient_mix
+from src.errors import UserError
 from src.folding import fold
 from src.res20_adder import FEATURES, resnet20
 from src.run_folder import RunFolder
@@ -40,6 +41,7 @@ MODELS = {"l1": "adder_resnet20", "l2": "adderl2_resnet20", "conv": "cnn_resnet2
 
 def main():
     config = get_config(__doc__)
+    check(config)
     rank, ranks = device.set_up(config.device_target, config.device_id, config.mode, config.run_distribute)
     folder = dataset.prepare(config.dataset, config.data_path, ("train", "test"), config.allow_small_dataset)
     trainer = Trainer(config.dataset, folder, config.batch_size, config.seed, config.num_parallel_workers,
@@ -48,6 +50,15 @@ def main():
     settings = {**{key: getattr(config, key) for key in SETTINGS}, "devices": ranks}
     teacher = trained_teacher(config, trainer, settings) if config.teacher != "none" else None
     train_network(config, trainer, settings, teacher)
+
+
+def check(config):
+    """Refuse parts of distillation that would do nothing."""
+    if config.progressive != "none" and config.layer != "l1":
+        raise UserError(f"progressive {config.progressive}: only the gradients of layer l1 can begin as those of l2, "
+                        f"not those of {config.layer}")
+    if config.teacher != "none" and not config.logits_weight and not config.features_weight:
+        raise UserError("a teacher teaches nothing without logits_weight or features_weight")
 
 
 def trained_teacher(config, trainer, settings):

@@ -165,6 +165,14 @@ def test_teacher_from_a_checkpoint(data, whole, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.parametrize("options, words", [
+    (("--layer", "l2", "--progressive", "input"), "only the gradients of layer l1"),
+    (("--teacher", "l2"), "a teacher teaches nothing")])
+def test_parts_that_would_do_nothing(data, tmp_path, options, words):
+    assert words in one_error_line(train(data, tmp_path / "run", *options))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("name, model", [("adder", "adder"), ("adderl2", "adderl2"), ("cnn", "cnn")])
 def test_configurations_of_single_networks(data, tmp_path, name, model):
     """Each trains, is evaluated by eval.py with the same file of settings, and gives what train.py said."""
