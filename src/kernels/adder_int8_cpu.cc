@@ -39,7 +39,7 @@ typedef uint64_t Sums __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
 typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
 
-// sum + |x - w| over each lane's eight bytes, x being the same for all lanes.
+// Eight bytes in every lane; sum + |x - w| over each lane's bytes; bytes as integers, and the lowest byte of each.
 #if defined(__AVX512BW__) && defined(__AVX512DQ__)
 inline Sums Broadcast(const uint8_t *x) {
   int64_t group;
@@ -49,6 +49,8 @@ inline Sums Broadcast(const uint8_t *x) {
 inline Sums AddDistance(Sums sum, Sums x, Sums w) {
   return sum + reinterpret_cast<Sums>(_mm512_sad_epu8(reinterpret_cast<__m512i>(x), reinterpret_cast<__m512i>(w)));
 }
+inline Ints ToInts(Bytes v) { return reinterpret_cast<Ints>(_mm512_cvtepu8_epi32(reinterpret_cast<__m128i>(v))); }
+inline Bytes LowBytes(Ints v) { return reinterpret_cast<Bytes>(_mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(v))); }
 #elif defined(__AVX2__) && !defined(__AVX512F__)
 inline Sums Broadcast(const uint8_t *x) {
   int64_t group;
@@ -57,6 +59,15 @@ inline Sums Broadcast(const uint8_t *x) {
 }
 inline Sums AddDistance(Sums sum, Sums x, Sums w) {
   return sum + reinterpret_cast<Sums>(_mm256_sad_epu8(reinterpret_cast<__m256i>(x), reinterpret_cast<__m256i>(w)));
+}
+inline Ints ToInts(Bytes v) {
+  return reinterpret_cast<Ints>(_mm256_cvtepu8_epi32(_mm_set1_epi64x(reinterpret_cast<int64_t>(v))));
+}
+inline Bytes LowBytes(Ints v) {
+  const __m256i first = _mm256_set1_epi32(0x0c080400);  // of each four
+  const __m256i halves = _mm256_shuffle_epi8(reinterpret_cast<__m256i>(v), first);
+  const __m128i joined = _mm_unpacklo_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+  return reinterpret_cast<Bytes>(_mm_cvtsi128_si64(joined));
 }
 #else
 inline Sums Broadcast(const uint8_t *x) {
@@ -75,6 +86,8 @@ inline Sums AddDistance(Sums sum, Sums x, Sums w) {
   }
   return sum;
 }
+inline Ints ToInts(Bytes v) { return __builtin_convertvector(v, Ints); }
+inline Bytes LowBytes(Ints v) { return __builtin_convertvector(v, Bytes); }
 #endif
 
 inline Sums LoadSums(const uint8_t *p) {
@@ -121,34 +134,24 @@ std::vector<uint8_t> PackFilters(const Layer &l, const uint8_t *w) {
   return packed;
 }
 
-// What happens to the sums on their way to memory: y = s, or y = round(scale * s + shift + residual_scale * residual)
-// within 0 .. top.
-struct Epilogue {
-  std::vector<float> scale, shift, residual_scale;  // per filter, in whole blocks
-  const void *residual = nullptr;                   // as y
-  int64_t residual_bytes = 0;                       // of a value: uint8 or int32
-  float top = 0.0f;
-};
-
-template <typename T>
-std::vector<T> InBlocks(const T *values, int64_t count) {
-  std::vector<T> padded(values, values + count);
-  padded.resize(RoundUp(count, kFilters));
-  return padded;
-}
-
-template <typename Values, typename T>
+// kFilters values in memory, of which the first `count` are there.
+template <bool whole, typename Values, typename T>
 inline Values LoadSome(const T *p, int64_t count) {
   Values v = {};
-  if (count >= kFilters) std::memcpy(&v, p, sizeof v);
-  else std::memcpy(&v, p, count * sizeof(T));
+  std::memcpy(&v, p, whole ? sizeof v : count * sizeof(T));
   return v;
 }
 
-template <typename Values, typename T>
+template <bool whole, typename Values, typename T>
 inline void StoreSome(T *p, Values v, int64_t count) {
-  if (count >= kFilters) std::memcpy(p, &v, sizeof v);
-  else std::memcpy(p, &v, count * sizeof(T));
+  std::memcpy(p, &v, whole ? sizeof v : count * sizeof(T));
+}
+
+template <bool whole>
+inline Ints LoadInts(const int32_t *p, int64_t count) { return LoadSome<whole, Ints>(p, count); }
+template <bool whole>
+inline Ints LoadInts(const uint8_t *p, int64_t count) {
+  return ToInts(LoadSome<whole, Bytes>(p, count));
 }
 
 inline Vec ToFloat(Ints v) { return __builtin_convertvector(v, Vec); }
@@ -156,36 +159,50 @@ inline Vec ToFloat(Ints v) { return __builtin_convertvector(v, Vec); }
 // The nearest integer of 0 .. top, the even one of two, as the lowest bits of a sum with 3 * 2^22.
 inline Bytes ToBytes(Vec v, float top) {
   const Vec sum = Max(Vec{}, Min(Splat(top), v)) + Splat(12582912.0f);
-  return __builtin_convertvector(reinterpret_cast<Ints>(sum), Bytes);
+  return LowBytes(reinterpret_cast<Ints>(sum));
 }
 
-// `count` filters from f on; `at` is the index of the first in y.
-inline void Finish(const Epilogue &, Ints sums, int64_t, int64_t at, int64_t count, int32_t *y) {
-  StoreSome(y + at, sums, count);
-}
+// What takes the sums of filters [f, f + kFilters), of `filters`, at some positions to y; `at` is the first one's index.
+struct Raw {
+  typedef int32_t Out;
 
-// Each product is rounded before it is added, as operators of their own would do: the same bytes everywhere.
-inline void Finish(const Epilogue &e, Ints sums, int64_t f, int64_t at, int64_t count, uint8_t *y) {
-  Vec v = InRegister(ToFloat(sums) * Load(&e.scale[f])) + Load(&e.shift[f]);
-  if (e.residual) {
-    const Ints residual = e.residual_bytes == 1
-        ? __builtin_convertvector(LoadSome<Bytes>(static_cast<const uint8_t *>(e.residual) + at, count), Ints)
-        : LoadSome<Ints>(static_cast<const int32_t *>(e.residual) + at, count);
-    v += InRegister(ToFloat(residual) * Load(&e.residual_scale[f]));
+  template <bool whole>
+  void Run(const Ints *sums, int64_t positions, int64_t f, int64_t filters, int64_t at, Out *y) const {
+    for (int64_t p = 0; p < positions; ++p, at += filters) StoreSome<whole>(y + at, sums[p], filters - f);
   }
-  StoreSome(y + at, ToBytes(v, e.top), count);
-}
+};
 
+// round(scale * sum + shift + residual_scale * residual) within 0 .. top. Each product is rounded before it is added, as
+// operators of their own would do: the same bytes everywhere.
+template <typename Residual>
+struct Folded {
+  typedef uint8_t Out;
+  std::vector<float> scale, shift, residual_scale;  // per filter, in whole blocks
+  const Residual *residual;                         // as y, or null
+  float top;
+
+  template <bool whole>
+  void Run(const Ints *sums, int64_t positions, int64_t f, int64_t filters, int64_t at, Out *y) const {
+    const Vec scales = Load(&scale[f]), shifts = Load(&shift[f]), residual_scales = Load(&residual_scale[f]);
+    const int64_t count = filters - f;
+    for (int64_t p = 0; p < positions; ++p, at += filters) {
+      Vec v = InRegister(ToFloat(sums[p]) * scales) + shifts;
+      if (residual) v += InRegister(ToFloat(LoadInts<whole>(residual + at, count)) * residual_scales);
+      StoreSome<whole>(y + at, ToBytes(v, top), count);
+    }
+  }
+};
+
+template <typename Finish>
 class Forward {
  public:
-  Forward(const Layer &layer, const uint8_t *x_, const uint8_t *w, const Epilogue &epilogue)
-      : l(layer), x(x_), e(epilogue), filters(PackFilters(l, w)), channels(RoundUp(l.channels, kGroup)),
+  Forward(const Layer &layer, const uint8_t *x_, const uint8_t *w, const Finish &finish_)
+      : l(layer), x(x_), finish(finish_), filters(PackFilters(l, w)), channels(RoundUp(l.channels, kGroup)),
         pitch((l.width + 2 * l.padding) * channels),
         band(std::min(CeilDiv(l.out_height, l.threads > 1 ? CeilDiv(2 * l.threads, l.batch) : 1),
                       BandRows(l.out_height, [&](int64_t rows) { return TileSize(rows) / 4; }))) {}
 
-  template <typename T>
-  void Run(T *y) const {
+  void Run(typename Finish::Out *y) const {
     const int64_t bands = CeilDiv(l.out_height, band);
     Threads::ForEach(l.threads, l.batch * bands, [&](int64_t item) { RunTile(item / bands, item % bands * band, y); });
   }
@@ -193,7 +210,7 @@ class Forward {
  private:
   const Layer &l;
   const uint8_t *x;  // [N, H, W, C]
-  const Epilogue &e;
+  const Finish finish;
   const std::vector<uint8_t> filters;
   const int64_t channels, pitch;  // in whole groups; bytes in a row with its padding
   const int64_t band;             // rows of the output in a tile
@@ -203,8 +220,7 @@ class Forward {
     return ((rows - 1) * l.stride + l.kernel) * pitch + kPositions * l.stride * channels;
   }
 
-  template <typename T>
-  void RunTile(int64_t n, int64_t row, T *y) const {
+  void RunTile(int64_t n, int64_t row, typename Finish::Out *y) const {
     static thread_local Scratch scratch;
     const int64_t rows = std::min(band, l.out_height - row), step = l.stride * channels;
     const int64_t groups = l.kernel * channels / kGroup;
@@ -216,9 +232,10 @@ class Forward {
           Ints sums[kPositions];
           Block(tile + r * l.stride * pitch + q * step, step, l.kernel, pitch, groups,
                 &filters[f * l.kernel * l.kernel * channels], sums);
-          int64_t at = (((n * l.out_height + row + r) * l.out_width) + q) * l.filters + f;
-          for (int64_t p = 0; p < std::min<int64_t>(kPositions, l.out_width - q); ++p, at += l.filters)
-            Finish(e, sums[p], f, at, l.filters - f, y);
+          const int64_t at = ((n * l.out_height + row + r) * l.out_width + q) * l.filters + f;
+          const int64_t positions = std::min<int64_t>(kPositions, l.out_width - q);
+          if (l.filters - f >= kFilters) finish.template Run<true>(sums, positions, f, l.filters, at, y);
+          else finish.template Run<false>(sums, positions, f, l.filters, at, y);
         }
   }
 
@@ -279,6 +296,24 @@ Layer LayerOf(const int64_t *x, const int64_t *w, const int32_t *geometry) {
 template <typename T>
 inline const T *In(void **params, int i) { return static_cast<const T *>(params[i]); }
 
+// Values per filter, in whole blocks.
+std::vector<float> InBlocks(const Layer &l, const float *values) {
+  std::vector<float> padded(values, values + l.filters);
+  padded.resize(RoundUp(l.filters, kFilters));
+  return padded;
+}
+
+template <typename Residual>
+void RunFolded(int count, void **params, int64_t **shapes) {
+  const int32_t *geometry = In<int32_t>(params, count - 2);
+  const Layer l = LayerOf(shapes[0], shapes[1], geometry);
+  const bool has_residual = count == 8;
+  const Folded<Residual> finish{InBlocks(l, In<float>(params, 2)), InBlocks(l, In<float>(params, 3)),
+                                InBlocks(l, In<float>(params, has_residual ? 5 : 3)),
+                                has_residual ? In<Residual>(params, 4) : nullptr, static_cast<float>(geometry[4])};
+  Forward(l, In<uint8_t>(params, 0), In<uint8_t>(params, 1), finish).Run(static_cast<uint8_t *>(params[count - 1]));
+}
+
 }  // namespace
 
 // MindSpore's calling convention for ahead-of-time operators.
@@ -289,28 +324,17 @@ extern "C" {
 int AdderInt8(int, void **params, int *, int64_t **shapes, const char **, void *, void *) {
   return Guarded([&] {
     const Layer l = LayerOf(shapes[0], shapes[1], In<int32_t>(params, 2));
-    const Epilogue none;
-    Forward(l, In<uint8_t>(params, 0), In<uint8_t>(params, 1), none).Run(static_cast<int32_t *>(params[3]));
+    Forward(l, In<uint8_t>(params, 0), In<uint8_t>(params, 1), Raw()).Run(static_cast<int32_t *>(params[3]));
   });
 }
 
-// Inputs x, w, scale [F] and shift [F] float32; maybe a residual as the output, uint8 or int32, and its scale [F];
-// geometry [stride, padding, threads, 1, top, bytes of a residual's value]. Output uint8 [N, H', W', F] =
+// Inputs x, w, scale [F] and shift [F] float32; a residual as the output, of 1 or 4 bytes a value (uint8 or int32), and
+// its scale [F], or neither; geometry [stride, padding, threads, 1, top, bytes]. Output uint8 [N, H', W', F] =
 // round(scale * sum |x - w| + shift + residual_scale * residual) within 0 .. top.
 int AdderInt8Folded(int count, void **params, int *, int64_t **shapes, const char **, void *, void *) {
   return Guarded([&] {
-    const int32_t *geometry = In<int32_t>(params, count - 2);
-    const Layer l = LayerOf(shapes[0], shapes[1], geometry);
-    Epilogue e;
-    e.scale = InBlocks(In<float>(params, 2), l.filters);
-    e.shift = InBlocks(In<float>(params, 3), l.filters);
-    e.top = static_cast<float>(geometry[4]);
-    e.residual_bytes = geometry[5];
-    if (e.residual_bytes) {
-      e.residual = params[4];
-      e.residual_scale = InBlocks(In<float>(params, 5), l.filters);
-    }
-    Forward(l, In<uint8_t>(params, 0), In<uint8_t>(params, 1), e).Run(static_cast<uint8_t *>(params[count - 1]));
+    if (In<int32_t>(params, count - 2)[5] == 4) RunFolded<int32_t>(count, params, shapes);
+    else RunFolded<uint8_t>(count, params, shapes);
   });
 }
 
