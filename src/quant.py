@@ -1,0 +1,251 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Post-training quantisation of Adder ResNet-20: a float checkpoint and training images to a quantised checkpoint.
+
+Usage: python -m src.quant --checkpoint_file_path FILE --data_path data --bits 8 --output OUT.ckpt
+
+An adder layer can count in integers if its activations and weights have one step, sum |x - w| = step * sum |xq - wq|.
+
+Scheme "unsigned". The inputs of adder layers here are never negative, padding included, and so neither need weights be:
+for 0 <= x <= limit, |x - w| = |x - 0| + |w| where w < 0, and |x - limit| + (w - limit) where w > limit. Weights clipped
+to [0, limit] lose nothing but a constant per filter, which goes into the shift behind the layer; both operands are
+0 .. 2^bits - 1 with step limit / (2^bits - 1). The limit is that of some quantiles of the activations that gives the
+least error of the layer's output. The scale and shift of each filter are the least-squares line from its responses in
+the quantised network to the normalised ones in the float network, which takes the place of batch norm, corrects the
+mean of all errors made so far, and asks for no statistics of its own.
+
+Scheme "adderquant" (arXiv 2212.10200, and its code, of which all groups are computed here). Filters are clustered by
+their largest |w|; a group's limit is that or, if less, 0.9997 ^ 2 of the way up the sorted activations; weights are
+signed multiples of twice the step, so that responses are sum |xq - 2 wq|; batch norm's statistics are estimated anew.
+With wq < 0 replaced by 0 and a constant, 2 wq is unsigned as well, and even: one kernel serves both schemes.
+
+Everything is decided on training images, layer by layer, each seeing what the quantised layers before it let through.
+"""
+import argparse
+import dataclasses
+from functools import partial
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+
+from src import checkpoint, dataset, device, errors
+from src.errors import UserError
+from src.folding import scale_and_shift
+from src.quantised import BITS, SCHEMES, STORED_TOP, Distances
+from src.res20_adder import resnet20
+
+QUANTILES = (0.98, 0.99, 0.995, 0.998, 0.9995, 1.0)
+GROUPS = 4
+LEAST_LIMIT = 1e-3
+
+
+# ---- pure functions ----
+
+def quantise(x, step, top):
+    """round(x / step) within 0 .. top, as uint8."""
+    return np.clip(np.rint(x / step), 0, top).astype(np.uint8)
+
+
+def cluster(values, groups):
+    """k-means in one dimension, deterministic: values [n] to the group of each, uint8 [n]; group 0 has the smallest."""
+    ordered = np.sort(values)
+    centres = np.unique(ordered[[(2 * i + 1) * len(ordered) // (2 * groups) for i in range(groups)]])
+    while True:
+        labels = np.abs(values[:, None] - centres).argmin(1)
+        moved = np.array([values[labels == i].mean() for i in np.unique(labels)])
+        if np.array_equal(moved, centres):
+            return labels.astype(np.uint8)
+        centres = moved
+
+
+def unsigned_layer(w, limit, stored_step, bits):
+    """Weights of scheme "unsigned", in the form of `src.quantised`.
+
+    Args:
+        w (ndarray): [F, C, k, k].
+        limit (float): of activations and weights.
+        stored_step (float): of the stored activations.
+        bits (int): of the integers.
+
+    Returns:
+        dict: `adder` uint8 [F, C, k, k], `group` [F] and `ratio` [1].
+    """
+    top = 2 ** bits - 1
+    step = limit / top
+    return {"adder": quantise(w, step, top), "group": np.zeros(len(w), np.uint8),
+            "ratio": np.array([stored_step / step], np.float32)}
+
+
+def adderquant_layer(w, limit, bits, groups=GROUPS):
+    """Weights of scheme "adderquant" for activations stored as floats: as `unsigned_layer`, `ratio` [groups]."""
+    largest = np.abs(w).max((1, 2, 3))
+    group = cluster(largest, groups)
+    limits = np.array([min(limit, largest[group == g].max()) for g in range(group.max() + 1)])
+    steps = limits / (2 ** bits - 1)
+    signed = np.rint(w / (2 * steps[group])[:, None, None, None])
+    adder = 2 * np.clip(signed, 0, 2 ** (bits - 1) - 1)
+    return {"adder": adder.astype(np.uint8), "group": group, "ratio": (1 / steps).astype(np.float32)}
+
+
+def line_fit(x, y):
+    """The least-squares line of each channel, y = scale * x + shift: x, y [N, C, H, W] to scale, shift [C] float64."""
+    axes = (0, 2, 3)
+    mean_x, mean_y = (v.mean(axes, dtype=np.float64) for v in (x, y))
+    dx, dy = (v - mean.astype(np.float32)[:, None, None] for v, mean in ((x, mean_x), (y, mean_y)))
+    scale = (dx * dy).sum(axes, dtype=np.float64) / np.maximum((dx * dx).sum(axes, dtype=np.float64), 1e-12)
+    return scale, mean_y - scale * mean_x
+
+
+def norm_fit(x, steps, gamma, beta, epsilon):
+    """Batch norm of -steps * x with statistics of its own: x [N, C, H, W], vectors [C] to scale, shift [C] float64."""
+    axes = (0, 2, 3)
+    mean = x.mean(axes, dtype=np.float64)
+    variance = np.square(x - mean.astype(np.float32)[:, None, None]).mean(axes, dtype=np.float64)
+    scale = -gamma * steps / np.sqrt(variance * steps ** 2 + epsilon)
+    return scale, beta - scale * mean
+
+
+# ---- the walk through the network ----
+
+@dataclasses.dataclass(frozen=True)
+class Unsigned:
+    """What scheme "unsigned" tries for the activations x that the float network has in front of a layer."""
+    bits: int
+
+    def trials(self, x, between_blocks):
+        """Yields step and largest integer of the stored activations, and what makes a layer of weights."""
+        top = STORED_TOP if between_blocks else 2 ** self.bits - 1
+        for quantile in QUANTILES:
+            limit = max(LEAST_LIMIT, float(np.quantile(x, quantile)))
+            # Shortcuts keep 8 bits over the whole range where the layers see fewer.
+            step = limit / top if 2 ** self.bits - 1 == top else max(LEAST_LIMIT, float(x.max())) / top
+            yield step, top, partial(unsigned_layer, limit=limit, stored_step=step, bits=self.bits)
+
+    def fit(self, s, target, layer, norm):
+        del layer, norm
+        return line_fit(s, target)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdderQuant:
+    """The same for scheme "adderquant"; activations are stored as floats."""
+    bits: int
+
+    def trials(self, x, between_blocks):
+        del between_blocks
+        limit = max(LEAST_LIMIT, float(np.quantile(x, 0.9997 ** 2)))
+        yield 1.0, None, partial(adderquant_layer, limit=limit, bits=self.bits)
+
+    def fit(self, s, target, layer, norm):
+        del target
+        gamma, beta = norm.gamma.asnumpy(), norm.beta.asnumpy()
+        return norm_fit(s, 1 / layer["ratio"][layer["group"]].astype(np.float64), gamma, beta, norm.eps)
+
+
+def quantise_network(net, images, bits, scheme="unsigned", backend="auto"):
+    """Quantise a trained network.
+
+    Args:
+        net (Cell): a `src.res20_adder.ResNet` of layer "l1", with its final weights and statistics.
+        images (ndarray): normalised training images [N, 3, 32, 32]; some 1,000 of them.
+        bits (int): of the integers that adder layers see, one of `BITS`.
+        scheme (str): one of `SCHEMES`.
+        backend (str): see `src.kernels.select`.
+
+    Returns:
+        dict, name to array, number or string: what `src.quantised.QuantisedResNet` takes.
+    """
+    net.set_train(False)
+    walk = {"unsigned": Unsigned, "adderquant": AdderQuant}[scheme](bits)
+    x = v = np.maximum(_run(lambda batch: net.bn1(net.conv1(batch)), images), 0)
+    scale, shift = scale_and_shift(net.bn1)
+    parameters = {"conv1.weight": net.conv1.weight.asnumpy() * scale[:, None, None, None], "conv1.bias": shift}
+    written = ["conv1.weight", "conv1.bias"]  # what writes x, in its units until its step is chosen
+    for name, block in _blocks(net):
+        step, layers, x, v = _quantise_block(block, x, v, walk, backend)
+        for key in written:
+            parameters[key] = parameters[key] / step
+        parameters.update({f"{name}.{key}": value for key, value in layers.items()})
+        written = [f"{name}.conv2.{key}" for key in ("scale", "shift", "residual_scale")]
+    step = float(x.max()) / STORED_TOP if scheme == "unsigned" else 1.0
+    for key in written:
+        parameters[key] = parameters[key] / step
+    scale, shift = scale_and_shift(net.bn2)
+    parameters["fc.weight"] = net.fc.weight.asnumpy()[:, :, 0, 0] * scale[:, None] * step
+    parameters["fc.bias"] = shift
+    return {**{name: value if value.dtype == np.uint8 else value.astype(np.float32)
+               for name, value in parameters.items()}, "bits": bits, "scheme": scheme}
+
+
+def _blocks(net):
+    return [(f"layer{i + 1}.{j}", block) for i, stage in enumerate((net.layer1, net.layer2, net.layer3))
+            for j, block in enumerate(stage)]
+
+
+def _quantise_block(block, x, v, walk, backend):
+    """One block: x, v [N, C, H, W] are its inputs in the float network and, before they are stored, the quantised one.
+
+    Returns:
+        step of its stored input; its parameters, those of conv2 in units of the float network; its outputs like x, v.
+    """
+    step, make, conv1, y, target = _layer(block.conv1, block.bn1, x, v, walk, True, backend)
+    inner = np.maximum(target, 0)
+    inner_step, _, conv2, y, target = _layer(block.conv2, block.bn2, inner, y, walk, False, backend)
+    conv1["scale"], conv1["shift"] = conv1["scale"] / inner_step, conv1["shift"] / inner_step
+    layers = {"conv1": conv1, "conv2": conv2}
+    stored = _stored(v, step, STORED_TOP if make.func is unsigned_layer else None)
+    if block.downsample is None:
+        conv2["residual_scale"], shortcut = np.full(len(conv2["scale"]), step), x
+        residual = stored * np.float32(step)
+    else:
+        shortcut = _run(block.downsample, x)
+        layers["downsample.0"], residual = _apply(block.downsample[0], block.downsample[1], stored, shortcut, make, walk, backend)
+        conv2["residual_scale"] = layers["downsample.0"].pop("scale")
+        conv2["shift"] = conv2["shift"] + layers["downsample.0"].pop("shift")
+    parameters = {f"{name}.{key}": value for name, layer in layers.items() for key, value in layer.items()}
+    return step, parameters, np.maximum(target + shortcut, 0), y + residual
+
+
+def _layer(adder, norm, x, v, walk, between_blocks, backend):
+    """The best trial for an adder layer and its norm: step, what makes layers, the layer, its output before it is stored,
+    and that of the float network before ReLU."""
+    target = _run(lambda batch: norm(adder(batch)), x)
+    best, least = None, np.inf
+    for step, top, make in walk.trials(x, between_blocks):
+        layer, y = _apply(adder, norm, _stored(v, step, top), target, make, walk, backend)
+        error = np.square(np.maximum(y, 0) - np.maximum(target, 0)).mean(dtype=np.float64)
+        if error < least:
+            best, least = (step, make, layer, y, target), error
+    return best
+
+
+def _apply(adder, norm, stored, target, make, walk, backend):
+    """A layer with its scale and shift, and what it makes of stored activations."""
+    layer = make(adder.adder.asnumpy())
+    operation = adder.operation
+    s = _run(Distances(layer, operation.stride, operation.padding, 2 ** walk.bits - 1, backend), stored)
+    scale, shift = walk.fit(s, target, layer, norm)
+    y = s * scale.astype(np.float32)[:, None, None] + shift.astype(np.float32)[:, None, None]
+    return {**layer, "scale": scale, "shift": shift}, y
+
+
+def _stored(v, step, top):
+    """Activations as they are stored, held in floats."""
+    return np.maximum(v, 0) if top is None else quantise(v, step, top).astype(np.float32)
+
+
+def _run(function, x, batch_size=256):
+    return np.concatenate([function(ms.Tensor(x[i:i + batch_size])).asnumpy() for i in range(0, len(x), batch_size)])
