@@ -59,6 +59,13 @@ def quantise(x, step, top):
     return np.clip(np.rint(x / step), 0, top).astype(np.uint8)
 
 
+def limits(x, quantiles):
+    """Quantiles of activations, 1e-3 at least: the largest is exact, the others are those of a million of them."""
+    sample = x.reshape(-1)[::max(1, x.size >> 20)]
+    return [max(LEAST_LIMIT, float(x.max() if quantile == 1.0 else np.quantile(sample, quantile)))
+            for quantile in quantiles]
+
+
 def cluster(values, groups):
     """k-means in one dimension, deterministic: values [n] to the group of each, uint8 [n]; group 0 has the smallest."""
     ordered = np.sort(values)
@@ -128,10 +135,9 @@ class Unsigned:
     def trials(self, x, between_blocks):
         """Yields step and largest integer of the stored activations, and what makes a layer of weights."""
         top = STORED_TOP if between_blocks else 2 ** self.bits - 1
-        for quantile in QUANTILES:
-            limit = max(LEAST_LIMIT, float(np.quantile(x, quantile)))
+        for limit in limits(x, QUANTILES):
             # Shortcuts keep 8 bits over the whole range where the layers see fewer.
-            step = limit / top if 2 ** self.bits - 1 == top else max(LEAST_LIMIT, float(x.max())) / top
+            step = limit / top if 2 ** self.bits - 1 == top else limits(x, (1.0,))[0] / top
             yield step, top, partial(unsigned_layer, limit=limit, stored_step=step, bits=self.bits)
 
     def fit(self, s, target, layer, norm):
@@ -146,8 +152,7 @@ class AdderQuant:
 
     def trials(self, x, between_blocks):
         del between_blocks
-        limit = max(LEAST_LIMIT, float(np.quantile(x, 0.9997 ** 2)))
-        yield 1.0, None, partial(adderquant_layer, limit=limit, bits=self.bits)
+        yield 1.0, None, partial(adderquant_layer, limit=limits(x, (0.9997 ** 2,))[0], bits=self.bits)
 
     def fit(self, s, target, layer, norm):
         del target
@@ -249,3 +254,48 @@ def _stored(v, step, top):
 
 def _run(function, x, batch_size=256):
     return np.concatenate([function(ms.Tensor(x[i:i + batch_size])).asnumpy() for i in range(0, len(x), batch_size)])
+
+
+def main():
+    """The command line: read, calibrate, write."""
+    parser = argparse.ArgumentParser(prog="python -m src.quant", description=__doc__.split("\n")[0],
+                                     allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--checkpoint_file_path", default="ckpt", help="float checkpoint of l1 layers, or its folder")
+    parser.add_argument("--output", type=Path, required=True, help="quantised checkpoint to write")
+    parser.add_argument("--bits", type=int, default=8, choices=BITS, help="of activations and weights")
+    parser.add_argument("--scheme", default="unsigned", choices=SCHEMES, help="how weights become integers")
+    parser.add_argument("--dataset", default="cifar100", choices=sorted(dataset.LAYOUTS), help="which data")
+    parser.add_argument("--data_path", default="data", help="training data, as of train.py")
+    parser.add_argument("--allow_small_dataset", action="store_true", help="accept fewer images than the official ones")
+    parser.add_argument("--calibration_size", type=int, default=1024, help="training images to decide everything on")
+    parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"), help="processor")
+    arguments = parser.parse_args()
+    if arguments.calibration_size < 1:
+        raise UserError(f"calibration_size must be at least 1, not {arguments.calibration_size}")
+    if not arguments.output.parent.is_dir():
+        raise UserError(f"{arguments.output}: there is no folder {arguments.output.parent}")
+    path = checkpoint.find_checkpoint(arguments.checkpoint_file_path)
+    device.set_up(arguments.device_target, mode="PYNATIVE")  # in GRAPH mode every trial would be compiled
+    folder = dataset.prepare(arguments.dataset, arguments.data_path, ("train",), arguments.allow_small_dataset)
+    net = resnet20(dataset.LAYOUTS[arguments.dataset].class_num)
+    checkpoint.load_strictly(net, path)
+    images = calibration_images(arguments.dataset, folder, arguments.calibration_size)
+    parameters = quantise_network(net, images, arguments.bits, arguments.scheme)
+    numbers = {name: parameters.pop(name) for name in ("bits", "scheme")}
+    checkpoint.save_parameters(parameters, arguments.output, **numbers)
+    print(f"quantised {path} to {arguments.bits} bits ({arguments.scheme}, {len(images)} training images) as "
+          f"{arguments.output}: {arguments.output.stat().st_size / path.stat().st_size:.2f} of its size")
+
+
+def calibration_images(name, folder, count):
+    """The first training images [count, 3, 32, 32] of seed 0, cropped and mirrored as in training.
+
+    Norms have the statistics of cropped images, with their black margins: what is estimated on others would not fit.
+    """
+    batch = min(count, 256)
+    data = dataset.create_dataset(name, folder, "train", batch).take(-(-count // batch))
+    return np.concatenate([images.asnumpy() for images, _ in data.create_tuple_iterator(num_epochs=1)])[:count]
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -43,7 +43,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from src import kernels
 from src.adder import Adder2d
-from src.checkpoint import check_shapes
+from src.checkpoint import check_shapes, load_parameters, load_strictly
 from src.errors import UserError
 from src.kernels import cpu
 from src.res20_adder import FEATURES, resnet20
@@ -53,29 +53,32 @@ BITS = (8, 6, 5, 4, 3)
 STORED_TOP = 255  # largest stored integer between blocks
 
 
-def is_quantised(parameters):
-    """Whether the parameters of a checkpoint are those of a quantised network."""
-    return "bits" in parameters
-
-
-def from_parameters(parameters, source, backend="auto"):
-    """The quantised network of a checkpoint.
+def load_network(path, class_num, backend="auto", layer="l1"):
+    """The network of a checkpoint, float or quantised.
 
     Args:
-        parameters (dict): name to Parameter or array, as in the text above.
-        source (str | Path): where they come from, for the message.
-        backend (str): see `src.kernels.select`; with "kernel" the adder layers run in integers.
+        path (Path): the file.
+        class_num (int): classes that its head must have.
+        backend (str): see `src.kernels.select`; where that takes the kernel, a quantised network runs in integers.
+        layer (str): of a float network, see `src.res20_adder.resnet20`.
 
     Returns:
         Cell, images [N, 3, 32, 32] to logits [N, class_num].
 
     Raises:
-        UserError: parameters are missing, unexpected, or of another shape.
+        UserError: the file cannot be read; parameters are missing, unexpected, or of another shape.
         BuildError: see `src.kernels.select`.
     """
+    parameters = load_parameters(path)
+    if "bits" not in parameters:
+        net = resnet20(class_num, backend=backend, layer=layer)
+        load_strictly(net, path)
+        return net
     values = {name: value.asnumpy() if isinstance(value, Tensor) else value for name, value in parameters.items()}
+    check_shapes(_shapes(values, class_num), values, path)
     values["bits"] = int(values["bits"])
-    _check(values, source)
+    if values["bits"] not in BITS or values["scheme"] not in SCHEMES:
+        raise UserError(f"{path}: {values['bits']} bits, scheme {values['scheme']}: no quantisation that is known here")
     return QuantisedResNet(values, backend).set_train(False)
 
 
@@ -252,23 +255,21 @@ class Operand(nn.Cell):
         return ops.cast(self.store(ops.cast(x, ms.float32) * self.ratio), x.dtype)
 
 
-def _check(values, source):
-    """Compare names, shapes and numbers with those of a network."""
-    shapes = {"conv1.weight": (16, 3, 3, 3), "conv1.bias": (16,), "bits": (), "scheme": ()}
-    class_num = len(values.get("fc.bias", ()))
-    shapes.update({"fc.weight": (class_num, FEATURES), "fc.bias": (class_num,)})
+def _shapes(values, class_num):
+    """Names and shapes of a quantised network's parameters; how many groups a layer has, its `ratio` says."""
     template = resnet20(class_num, backend="composed")
+    stem, features = template.conv1.weight.shape, template.fc.weight.shape[1]
+    shapes = {"conv1.weight": stem, "conv1.bias": stem[:1], "fc.weight": (class_num, features),
+              "fc.bias": (class_num,), "bits": (), "scheme": ()}
     for name, cell in template.cells_and_names():
         if isinstance(cell, Adder2d):
-            filters, groups = cell.adder.shape[:1], np.shape(values.get(f"{name}.ratio", (1,)))
+            filters, groups = cell.adder.shape[:1], np.shape(values.get(f"{name}.ratio"))
             shapes.update({f"{name}.adder": cell.adder.shape, f"{name}.group": filters, f"{name}.ratio": groups})
             if "downsample" not in name:
                 shapes.update({f"{name}.scale": filters, f"{name}.shift": filters})
             if name.endswith("conv2"):
                 shapes[f"{name}.residual_scale"] = filters
-    check_shapes(shapes, values, source)
-    if values["bits"] not in BITS or values["scheme"] not in SCHEMES:
-        raise UserError(f"{source}: no known quantisation: {values['bits']} bits, scheme {values['scheme']}")
+    return shapes
 
 
 def _operand(ratio, top):
