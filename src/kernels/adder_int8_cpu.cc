@@ -21,6 +21,7 @@
 // odd ones in another; shifted by 32 bits and added, they are its sums in order.
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <vector>
