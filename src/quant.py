@@ -185,7 +185,7 @@ def quantise_network(net, images, bits, scheme="unsigned", backend="auto"):
             parameters[key] = parameters[key] / step
         parameters.update({f"{name}.{key}": value for key, value in layers.items()})
         written = [f"{name}.conv2.{key}" for key in ("scale", "shift", "residual_scale")]
-    step = float(x.max()) / STORED_TOP if scheme == "unsigned" else 1.0
+    step = limits(x, (1.0,))[0] / STORED_TOP if scheme == "unsigned" else 1.0
     for key in written:
         parameters[key] = parameters[key] / step
     scale, shift = scale_and_shift(net.bn2)
