@@ -16,9 +16,9 @@
 
 Usage: python -m src.cost [--class_num 10]
 
-Two counts. The papers' takes every layer for an adder layer (or a binary one), all at one precision. The honest one has
-the first and the last layer multiply in fp32, as they do, and lets integers be summed in 32 bits; its sizes add the norm
-of each filter, a scale and a shift in fp32. Neither counts norms, activations or memory traffic.
+Two counts. The papers' takes every layer for an adder layer (or a binary one), all at one precision. The honest one
+has the first and the last layer multiply in fp32, as they do, and lets integers be summed in 32 bits; its sizes add the
+norm of each filter, a scale and a shift in fp32. Neither counts norms, activations or memory traffic.
 
 Energy of an operation: 45 nm, as in AdderNet's papers (fp32, fp16, int8, int32). An addition of fewer than 8 bits is
 priced in proportion to its bits; of an XNOR nothing is published there, and it is priced at 0.

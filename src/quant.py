@@ -22,9 +22,8 @@ Scheme "unsigned". The inputs of adder layers here are never negative, padding i
 for 0 <= x <= limit, |x - w| = |x - 0| + |w| where w < 0, and |x - limit| + (w - limit) where w > limit. Weights clipped
 to [0, limit] lose nothing but a constant per filter, which goes into the shift behind the layer; both operands are
 0 .. 2^bits - 1 with step limit / (2^bits - 1). The limit is that of some quantiles of the activations that gives the
-least error of the layer's output. The scale and shift of each filter are the least-squares line from its responses in
-the quantised network to the normalised ones in the float network, which takes the place of batch norm, corrects the
-mean of all errors made so far, and asks for no statistics of its own.
+least error of the layer's output. Scale and shift of each filter, in the place of batch norm, give its responses in the
+quantised network the mean and the deviation that the normalised ones have in the float network.
 
 Scheme "adderquant" (arXiv 2212.10200, and its code, of which all groups are computed here). Filters are clustered by
 their largest |w|; a group's limit is that or, if less, 0.9997 ^ 2 of the way up the sorted activations; weights are
@@ -50,6 +49,7 @@ from src.res20_adder import resnet20
 QUANTILES = (0.98, 0.99, 0.995, 0.998, 0.9995, 1.0)
 GROUPS = 4
 LEAST_LIMIT = 1e-3
+SEARCH_SIZE = 128  # images on which limits are chosen; all of them give the scales and shifts
 
 
 # ---- pure functions ----
@@ -107,22 +107,26 @@ def adderquant_layer(w, limit, bits, groups=GROUPS):
     return {"adder": adder.astype(np.uint8), "group": group, "ratio": (1 / steps).astype(np.float32)}
 
 
-def line_fit(x, y):
-    """The least-squares line of each channel, y = scale * x + shift: x, y [N, C, H, W] to scale, shift [C] float64."""
-    axes = (0, 2, 3)
-    mean_x, mean_y = (v.mean(axes, dtype=np.float64) for v in (x, y))
-    dx, dy = (v - mean.astype(np.float32)[:, None, None] for v, mean in ((x, mean_x), (y, mean_y)))
-    scale = (dx * dy).sum(axes, dtype=np.float64) / np.maximum((dx * dx).sum(axes, dtype=np.float64), 1e-12)
-    return scale, mean_y - scale * mean_x
-
-
-def norm_fit(x, steps, gamma, beta, epsilon):
-    """Batch norm of -steps * x with statistics of its own: x [N, C, H, W], vectors [C] to scale, shift [C] float64."""
+def moments(x):
+    """Mean and standard deviation [C] of each channel of x [N, C, H, W], float64."""
     axes = (0, 2, 3)
     mean = x.mean(axes, dtype=np.float64)
-    variance = np.square(x - mean.astype(np.float32)[:, None, None]).mean(axes, dtype=np.float64)
-    scale = -gamma * steps / np.sqrt(variance * steps ** 2 + epsilon)
-    return scale, beta - scale * mean
+    return mean, np.sqrt(np.square(x - mean.astype(np.float32)[:, None, None]).mean(axes, dtype=np.float64))
+
+
+def norm_fit(x, mean, deviation):
+    """The line of each channel, scale * x + shift, that gives it a mean and a standard deviation.
+
+    Args:
+        x (ndarray): [N, C, H, W].
+        mean, deviation (ndarray): [C]; a negative deviation turns the channel round.
+
+    Returns:
+        scale, shift [C], float64.
+    """
+    old_mean, old_deviation = moments(x)
+    scale = deviation / np.maximum(old_deviation, 1e-3)
+    return scale, mean - scale * old_mean
 
 
 # ---- the walk through the network ----
@@ -133,16 +137,18 @@ class Unsigned:
     bits: int
 
     def trials(self, x, between_blocks):
-        """Yields step and largest integer of the stored activations, and what makes a layer of weights."""
+        """Yields step and largest integer (None for floats) of the stored activations, and what makes a layer of its
+        weights."""
         top = STORED_TOP if between_blocks else 2 ** self.bits - 1
         for limit in limits(x, QUANTILES):
             # Shortcuts keep 8 bits over the whole range where the layers see fewer.
             step = limit / top if 2 ** self.bits - 1 == top else limits(x, (1.0,))[0] / top
             yield step, top, partial(unsigned_layer, limit=limit, stored_step=step, bits=self.bits)
 
-    def fit(self, s, target, layer, norm):
-        del layer, norm
-        return line_fit(s, target)
+    def fit(self, s, target, norm):
+        """Scale and shift of responses s, target [N, F, H, W] being the normalised ones of the float network."""
+        mean, deviation = moments(target)
+        return norm_fit(s, mean, -np.sign(norm.gamma.asnumpy()) * deviation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,10 +160,9 @@ class AdderQuant:
         del between_blocks
         yield 1.0, None, partial(adderquant_layer, limit=limits(x, (0.9997 ** 2,))[0], bits=self.bits)
 
-    def fit(self, s, target, layer, norm):
+    def fit(self, s, target, norm):
         del target
-        gamma, beta = norm.gamma.asnumpy(), norm.beta.asnumpy()
-        return norm_fit(s, 1 / layer["ratio"][layer["group"]].astype(np.float64), gamma, beta, norm.eps)
+        return norm_fit(s, norm.beta.asnumpy(), -norm.gamma.asnumpy())
 
 
 def quantise_network(net, images, bits, scheme="unsigned", backend="auto"):
@@ -165,7 +170,7 @@ def quantise_network(net, images, bits, scheme="unsigned", backend="auto"):
 
     Args:
         net (Cell): a `src.res20_adder.ResNet` of layer "l1", with its final weights and statistics.
-        images (ndarray): normalised training images [N, 3, 32, 32]; some 1,000 of them.
+        images (ndarray): normalised training images [N, 3, 32, 32]; some hundreds of them.
         bits (int): of the integers that adder layers see, one of `BITS`.
         scheme (str): one of `SCHEMES`.
         backend (str): see `src.kernels.select`.
@@ -206,18 +211,18 @@ def _quantise_block(block, x, v, walk, backend):
     Returns:
         step of its stored input; its parameters, those of conv2 in units of the float network; its outputs like x, v.
     """
-    step, make, conv1, y, target = _layer(block.conv1, block.bn1, x, v, walk, True, backend)
+    (step, top, make), conv1, y, target = _layer(block.conv1, block.bn1, x, v, walk, True, backend)
     inner = np.maximum(target, 0)
-    inner_step, _, conv2, y, target = _layer(block.conv2, block.bn2, inner, y, walk, False, backend)
+    (inner_step, _, _), conv2, y, target = _layer(block.conv2, block.bn2, inner, y, walk, False, backend)
     conv1["scale"], conv1["shift"] = conv1["scale"] / inner_step, conv1["shift"] / inner_step
     layers = {"conv1": conv1, "conv2": conv2}
-    stored = _stored(v, step, STORED_TOP if make.func is unsigned_layer else None)
+    stored = _stored(v, step, top)
     if block.downsample is None:
         conv2["residual_scale"], shortcut = np.full(len(conv2["scale"]), step), x
         residual = stored * np.float32(step)
     else:
         shortcut = _run(block.downsample, x)
-        layers["downsample.0"], residual = _apply(block.downsample[0], block.downsample[1], stored, shortcut, make, walk, backend)
+        layers["downsample.0"], residual = _apply(*block.downsample, stored, shortcut, make, walk, backend)
         conv2["residual_scale"] = layers["downsample.0"].pop("scale")
         conv2["shift"] = conv2["shift"] + layers["downsample.0"].pop("shift")
     parameters = {f"{name}.{key}": value for name, layer in layers.items() for key, value in layer.items()}
@@ -225,16 +230,18 @@ def _quantise_block(block, x, v, walk, backend):
 
 
 def _layer(adder, norm, x, v, walk, between_blocks, backend):
-    """The best trial for an adder layer and its norm: step, what makes layers, the layer, its output before it is stored,
-    and that of the float network before ReLU."""
+    """The best trial for an adder layer and its norm, chosen on some images; with it the layer, its output before it is
+    stored, and that of the float network before ReLU."""
     target = _run(lambda batch: norm(adder(batch)), x)
-    best, least = None, np.inf
-    for step, top, make in walk.trials(x, between_blocks):
-        layer, y = _apply(adder, norm, _stored(v, step, top), target, make, walk, backend)
-        error = np.square(np.maximum(y, 0) - np.maximum(target, 0)).mean(dtype=np.float64)
-        if error < least:
-            best, least = (step, make, layer, y, target), error
-    return best
+    some, wanted = v[:SEARCH_SIZE], target[:SEARCH_SIZE]
+
+    def error(trial):
+        step, top, make = trial
+        y = _apply(adder, norm, _stored(some, step, top), wanted, make, walk, backend)[1]
+        return np.square(np.maximum(y, 0) - np.maximum(wanted, 0)).mean(dtype=np.float64)
+
+    step, top, make = best = min(walk.trials(x, between_blocks), key=error)
+    return (best, *_apply(adder, norm, _stored(v, step, top), target, make, walk, backend), target)
 
 
 def _apply(adder, norm, stored, target, make, walk, backend):
@@ -242,7 +249,7 @@ def _apply(adder, norm, stored, target, make, walk, backend):
     layer = make(adder.adder.asnumpy())
     operation = adder.operation
     s = _run(Distances(layer, operation.stride, operation.padding, 2 ** walk.bits - 1, backend), stored)
-    scale, shift = walk.fit(s, target, layer, norm)
+    scale, shift = walk.fit(s, target, norm)
     y = s * scale.astype(np.float32)[:, None, None] + shift.astype(np.float32)[:, None, None]
     return {**layer, "scale": scale, "shift": shift}, y
 
@@ -267,7 +274,7 @@ def main():
     parser.add_argument("--dataset", default="cifar100", choices=sorted(dataset.LAYOUTS), help="which data")
     parser.add_argument("--data_path", default="data", help="training data, as of train.py")
     parser.add_argument("--allow_small_dataset", action="store_true", help="accept fewer images than the official ones")
-    parser.add_argument("--calibration_size", type=int, default=1024, help="training images to decide everything on")
+    parser.add_argument("--calibration_size", type=int, default=512, help="training images to decide everything on")
     parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"), help="processor")
     arguments = parser.parse_args()
     if arguments.calibration_size < 1:

@@ -96,7 +96,8 @@ class QuantisedResNet(nn.Cell):
         integers = parameters["scheme"] == "unsigned" and kernels.takes_kernel(backend)
         stored_top = STORED_TOP if parameters["scheme"] == "unsigned" else None
         self.conv1 = nn.Conv2d(3, template.conv1.out_channels, 3, pad_mode="pad", padding=1, has_bias=True,
-                               weight_init=Tensor(parameters["conv1.weight"]), bias_init=Tensor(parameters["conv1.bias"]))
+                               weight_init=Tensor(parameters["conv1.weight"]),
+                               bias_init=Tensor(parameters["conv1.bias"]))
         self.store = cpu.int8_quantised(STORED_TOP) if integers else Store(stored_top)
         self.blocks = nn.SequentialCell(*[
             (IntegerBlock(block, _within(parameters, f"layer{i + 1}.{j}."), parameters["bits"]) if integers else

@@ -163,7 +163,7 @@ inline Bytes ToBytes(Vec v, float top) {
   return LowBytes(reinterpret_cast<Ints>(sum));
 }
 
-// What takes the sums of filters [f, f + kFilters), of `filters`, at some positions to y; `at` is the first one's index.
+// What takes the sums of filters [f, f + kFilters), of `filters`, at some positions to y; `at` is the first's index.
 struct Raw {
   typedef int32_t Out;
 
@@ -173,8 +173,8 @@ struct Raw {
   }
 };
 
-// round(scale * sum + shift + residual_scale * residual) within 0 .. top. Each product is rounded before it is added, as
-// operators of their own would do: the same bytes everywhere.
+// round(scale * sum + shift + residual_scale * residual) within 0 .. top. Each product is rounded before it is added,
+// as operators of their own would do: the same bytes everywhere.
 template <typename Residual>
 struct Folded {
   typedef uint8_t Out;
