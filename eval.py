@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Evaluate a checkpoint of Adder ResNet-20."""
+"""Evaluate a checkpoint of Adder ResNet-20, float or quantised."""
 from src import checkpoint, dataset, device, errors
 from src.config import get_config
 from src.folding import fold
-from src.res20_adder import resnet20
+from src.quantised import load_network
 from src.train_step import evaluate
 
 
@@ -25,8 +25,7 @@ def main():
     path = checkpoint.find_checkpoint(config.checkpoint_file_path)
     device.set_up(config.device_target, config.device_id, config.mode)
     folder = dataset.prepare(config.dataset, config.eval_dataset_path, ("test",), config.allow_small_dataset)
-    net = resnet20(dataset.class_count(config.dataset, config.class_num), backend=config.backend, layer=config.layer)
-    checkpoint.load_strictly(net, path)
+    net = load_network(path, dataset.class_count(config.dataset, config.class_num), config.backend, config.layer)
     data = dataset.create_dataset(config.dataset, folder, "test", config.batch_size)
     top1, top5 = evaluate(fold(net, config.backend), data)
     print(f"result: {round(top1, 6)} ckpt= {path}")

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Export a checkpoint of Adder ResNet-20: normalised images [batch_size, 3, 32, 32] to logits."""
+"""Export a checkpoint of Adder ResNet-20, float or quantised: normalised images [batch_size, 3, 32, 32] to logits."""
 from pathlib import Path
 
 from src import errors
@@ -29,12 +29,11 @@ def main():
     # MindSpore takes seconds to import: after the mistake that can be seen without it.
     from src import checkpoint, dataset, device
     from src.exporter import export
-    from src.res20_adder import resnet20
+    from src.quantised import load_network
     path = checkpoint.find_checkpoint(config.checkpoint_file_path)
     device.set_up(config.device_target, config.device_id)
     backend = "onnx" if config.file_format == "ONNX" else "unrolled"
-    net = resnet20(dataset.class_count(config.dataset, config.class_num), backend=backend, layer=config.layer)
-    checkpoint.load_strictly(net, path)
+    net = load_network(path, dataset.class_count(config.dataset, config.class_num), backend, config.layer)
     file = Path(f"{config.file_name}.{config.file_format.lower()}")
     export(net, (config.batch_size, 3, 32, 32), file, config.file_format)
     print(f"exported {path} as {file}, batch size {config.batch_size}"

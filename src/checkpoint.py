@@ -92,7 +92,11 @@ def check_parameters(net, parameters, source):
     Raises:
         UserError: names what is missing, unexpected or of another shape.
     """
-    expected = {name: tuple(value.shape) for name, value in net.parameters_dict().items()}
+    check_shapes({name: tuple(value.shape) for name, value in net.parameters_dict().items()}, parameters, source)
+
+
+def check_shapes(expected, parameters, source):
+    """The same with a dict of names to the shapes that are expected."""
     got = {name: tuple(getattr(value, "shape", ())) for name, value in parameters.items()}
     complaints = [_listing("missing", [name for name in expected if name not in got]),
                   _listing("unexpected", [name for name in got if name not in expected]),

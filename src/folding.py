@@ -72,7 +72,7 @@ class FoldedAdder(nn.Cell):
 
     def __init__(self, adder, norm, relu):
         super().__init__()
-        scale, shift = _scale_and_shift(norm)
+        scale, shift = scale_and_shift(norm)
         self.adder, self.scale, self.shift = (Tensor(value) for value in (adder.adder.asnumpy(), scale, shift))
         operation = adder.operation
         self.operation = cpu.folded(operation.stride, operation.padding, operation.norm, relu)
@@ -83,13 +83,14 @@ class FoldedAdder(nn.Cell):
 
 def _folded_conv(conv, norm):
     """A convolution with the norm's scale in its weights and the shift as its bias."""
-    scale, shift = _scale_and_shift(norm)
+    scale, shift = scale_and_shift(norm)
     return nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.pad_mode, conv.padding,
                      has_bias=True, weight_init=Tensor(conv.weight.asnumpy() * scale[:, None, None, None]),
                      bias_init=Tensor(shift))
 
 
-def _scale_and_shift(norm):
+def scale_and_shift(norm):
+    """A norm in evaluation, scale * x + shift: vectors [C] float32."""
     gamma, beta, mean, variance = (parameter.asnumpy().astype(np.float64) for parameter in (
         norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance))
     scale = gamma / np.sqrt(variance + norm.eps)

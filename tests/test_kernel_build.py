@@ -33,10 +33,11 @@ from benchmarks.binding import bind
 from src import kernels
 from src.adder import adder2d_function
 from src.kernels import build, cpu
+from test_int8_kernel import check_int8
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNELS = ROOT / "src" / "kernels"
-SOURCES = [KERNELS / "adder_cpu.cc", KERNELS / "batch_norm_cpu.cc"]
+SOURCES = [KERNELS / "adder_cpu.cc", KERNELS / "adder_int8_cpu.cc", KERNELS / "batch_norm_cpu.cc"]
 SMALL_SOURCE = 'extern "C" int answer() { return 42; }\n'
 # A few shapes for every variant: x, w, stride and padding.
 SHAPES = [((1, 1, 1, 1), (1, 1, 1, 1), 1, 0), ((3, 5, 9, 7), (6, 5, 3, 3), 2, 1),
@@ -255,6 +256,7 @@ def test_variants_for_x86(tmp_path, processor, instructions):
     if instructions in Path("/proc/cpuinfo").read_text("utf-8").split():
         check_adder(ctypes.CDLL(str(library)))
         check_batch_norm(ctypes.CDLL(str(library)))
+        check_int8(ctypes.CDLL(str(library)))
 
 
 def test_variant_for_arm(tmp_path):

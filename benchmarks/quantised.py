@@ -1,0 +1,64 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Accuracy of a checkpoint quantised to every number of bits by both schemes: a table, and the smaller checkpoints.
+
+Usage: python -m benchmarks.quantised --checkpoint_file_path F [--dataset cifar100] [--data_path data] [--output FOLDER]
+"""
+import argparse
+from pathlib import Path
+
+from src import checkpoint, dataset, device, errors
+from src.folding import fold
+from src.quant import calibration_images, quantise_network
+from src.quantised import BITS, SCHEMES, QuantisedResNet
+from src.res20_adder import resnet20
+from src.train_step import evaluate
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quantised", description=__doc__.split("\n")[0],
+                                     allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--checkpoint_file_path", default="ckpt", help="float checkpoint of l1 layers, or its folder")
+    parser.add_argument("--dataset", default="cifar100", choices=sorted(dataset.LAYOUTS))
+    parser.add_argument("--data_path", default="data", help="training data, for calibration, and test data")
+    parser.add_argument("--allow_small_dataset", action="store_true", help="accept fewer images than the official ones")
+    parser.add_argument("--calibration_size", type=int, default=512, help="training images to decide everything on")
+    parser.add_argument("--output", type=Path, help="folder for the quantised checkpoints; none are kept without it")
+    options = parser.parse_args()
+    path = checkpoint.find_checkpoint(options.checkpoint_file_path)
+    device.set_up("CPU", mode="PYNATIVE")
+    folder = dataset.prepare(options.dataset, options.data_path, ("train", "test"), options.allow_small_dataset)
+    net = resnet20(dataset.class_count(options.dataset))
+    checkpoint.load_strictly(net, path)
+    images = calibration_images(options.dataset, folder, options.calibration_size)
+    data = dataset.create_dataset(options.dataset, folder, "test", 250)
+    print(f"{path} on {options.dataset}, calibrated on {len(images)} training images")
+    print(f"{'scheme':12}{'bits':>5}{'top-1, %':>10}{'top-5, %':>10}{'below float':>13}", flush=True)
+    float_top1, float_top5 = evaluate(fold(net), data)
+    print(f"{'float':12}{32:5}{100 * float_top1:10.2f}{100 * float_top5:10.2f}", flush=True)
+    for scheme in SCHEMES:
+        for bits in BITS:
+            parameters = quantise_network(net, images, bits, scheme)
+            top1, top5 = evaluate(QuantisedResNet(parameters), data)
+            below = 100 * (float_top1 - top1)
+            print(f"{scheme:12}{bits:5}{100 * top1:10.2f}{100 * top5:10.2f}{below:13.2f}", flush=True)
+            if options.output:
+                numbers = {name: parameters.pop(name) for name in ("bits", "scheme")}
+                file = options.output / f"{path.stem}_{scheme}_{bits}bit.ckpt"
+                checkpoint.save_parameters(parameters, file, **numbers)
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,137 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Cost of Adder ResNet-20 for one image beside a CNN and a binary network of the same shape, in the papers' columns.
+
+Usage: python -m src.cost [--class_num 10]
+
+Two counts. The papers' takes every layer for an adder layer (or a binary one), all at one precision. The honest one
+has the first and the last layer multiply in fp32, as they do, and lets integers be summed in 32 bits; its sizes add the
+norm of each filter, a scale and a shift in fp32. Neither counts norms, activations or memory traffic.
+
+Energy of an operation: 45 nm, as in AdderNet's papers (fp32, fp16, int8, int32). An addition of fewer than 8 bits is
+priced in proportion to its bits; of an XNOR nothing is published there, and it is priced at 0.
+"""
+import argparse
+import dataclasses
+
+from src import errors
+from src.adder import Adder2d
+from src.errors import UserError
+from src.res20_adder import resnet20
+
+# pJ of an operation.
+MULTIPLICATION = {"fp32": 3.7, "fp16": 1.1, "int8": 0.2, "int32": 3.1}
+ADDITION = {"fp32": 0.9, "fp16": 0.4, "int8": 0.03, "int32": 0.1, "int6": 0.03 * 6 / 8, "int5": 0.03 * 5 / 8,
+            "int4": 0.03 * 4 / 8, "int3": 0.03 * 3 / 8}
+BITS = {"fp32": 32, "fp16": 16, "int8": 8, "int6": 6, "int5": 5, "int4": 4, "int3": 3, "1 bit": 1}
+HEADER = f"{'network':16}{'#Mul, M':>9}{'#Add, M':>9}{'#XNOR, M':>10}{'energy, uJ':>12}{'size, KiB':>11}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What is counted.
+
+    Attributes:
+        inner: pairs (x, w) of an image in the layers that are adder layers.
+        outer: those of the first and the last layer.
+        inner_weights, outer_weights: how many weights they have.
+        filters: of all layers.
+    """
+    inner: int
+    outer: int
+    inner_weights: int
+    outer_weights: int
+    filters: int
+
+    @property
+    def pairs(self):
+        return self.inner + self.outer
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Operations, energy in uJ and size in KiB."""
+    multiplications: int
+    additions: int
+    xnors: int
+    energy: float
+    size: float
+
+    def __str__(self):
+        return (f"{self.multiplications / 1e6:9.2f}{self.additions / 1e6:9.2f}{self.xnors / 1e6:10.2f}"
+                f"{self.energy:12.2f}{self.size:11.1f}")
+
+
+def count(class_num):
+    """The network as built, for an image of 32 x 32."""
+    net = resnet20(class_num, backend="composed")
+    outer = [(net.conv1.weight, 32), (net.fc.weight, 1)]  # weights, and height and width of the output
+    inner = [(cell.adder, size) for stage, size in ((net.layer1, 32), (net.layer2, 16), (net.layer3, 8))
+             for _, cell in stage.cells_and_names() if isinstance(cell, Adder2d)]
+    pairs, weights = ([sum(value.size * factor(size) for value, size in layers) for layers in (inner, outer)]
+                      for factor in (lambda size: size * size, lambda size: 1))
+    return Network(*pairs, *weights, sum(value.shape[0] for value, _ in inner + outer))
+
+
+def papers_cost(kind, number, n):
+    """The papers' count: every layer of one kind and precision.
+
+    Args:
+        kind (str): "cnn", "adder" or "bnn".
+        number (str): a key of `BITS`; "1 bit" for a binary network, whose additions are of 8 bits.
+        n (Network): the network.
+
+    Returns:
+        Cost.
+    """
+    multiplications = n.pairs if kind == "cnn" else 0
+    additions = 2 * n.pairs if kind == "adder" else n.pairs
+    energy = additions * ADDITION.get(number, ADDITION["int8"])
+    if multiplications:
+        energy += multiplications * MULTIPLICATION[number]
+    return Cost(multiplications, additions, n.pairs if kind == "bnn" else 0, energy / 1e6,
+                (n.inner_weights + n.outer_weights) * BITS[number] / 8 / 1024)
+
+
+def honest_cost(kind, number, n):
+    """The honest count; arguments and result as those of `papers_cost`."""
+    total = ADDITION[number] if number in ("fp32", "fp16") else ADDITION["int32"]  # to add to a sum
+    first = {"cnn": MULTIPLICATION, "adder": ADDITION, "bnn": {number: 0.0}}[kind][number]
+    energy = n.inner * (first + total) + n.outer * (MULTIPLICATION["fp32"] + ADDITION["fp32"])
+    return Cost(n.outer + (n.inner if kind == "cnn" else 0), n.pairs + (n.inner if kind == "adder" else 0),
+                n.inner if kind == "bnn" else 0, energy / 1e6,
+                (n.inner_weights * BITS[number] / 8 + 4 * (n.outer_weights + 2 * n.filters)) / 1024)
+
+
+def main():
+    """The command line: both tables."""
+    parser = argparse.ArgumentParser(prog="python -m src.cost", description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--class_num", type=int, default=10, help="classes of the network's head")
+    arguments = parser.parse_args()
+    if arguments.class_num < 1:
+        raise UserError(f"class_num must be at least 1, not {arguments.class_num}")
+    n = count(arguments.class_num)
+    print(f"Adder ResNet-20, {arguments.class_num} classes, an image of 32 x 32: {n.inner / 1e6:.2f} M pairs (x, w) in "
+          f"adder layers, {n.outer / 1e6:.2f} M in the first and the last layer")
+    rows = [("cnn", number) for number in MULTIPLICATION if number in BITS] + [("bnn", "1 bit")]
+    rows += [("adder", number) for number in BITS if number != "1 bit"]
+    for title, cost in (("papers' count", papers_cost), ("honest count", honest_cost)):
+        print(f"\n{title}\n{HEADER}")
+        for kind, number in rows:
+            print(f"{kind.upper() if kind != 'adder' else kind:6}{number:10}{cost(kind, number, n)}")
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,53 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The cost report: operations counted by hand, the papers' prices, and its command line."""
+import subprocess
+import sys
+
+import pytest
+
+from src import cost
+from test_convert import ROOT
+
+
+def test_counts():
+    n = cost.count(10)
+    stages = [6 * 16 * 16 * 9 * 32 ** 2, (16 * 32 * 9 + 5 * 32 * 32 * 9 + 16 * 32) * 16 ** 2,
+              (32 * 64 * 9 + 5 * 64 * 64 * 9 + 32 * 64) * 8 ** 2]
+    assert (n.inner, n.outer) == (sum(stages), 3 * 16 * 9 * 32 ** 2 + 64 * 10)
+    assert (n.inner_weights + n.outer_weights, n.filters) == (270_896, 16 * 7 + 32 * 7 + 64 * 7 + 10)
+
+
+def test_costs():
+    n = cost.Network(inner=3_000_000, outer=1_000_000, inner_weights=1024, outer_weights=256, filters=16)
+    cnn, adder = cost.papers_cost("cnn", "fp32", n), cost.papers_cost("adder", "int8", n)
+    assert (cnn.multiplications, cnn.additions, cnn.size) == (4_000_000, 4_000_000, 5.0)
+    assert cnn.energy == pytest.approx(4 * (3.7 + 0.9))
+    assert (adder.multiplications, adder.additions, adder.size) == (0, 8_000_000, 1.25)
+    assert adder.energy == pytest.approx(8 * 0.03)
+    honest = cost.honest_cost("adder", "int4", n)
+    assert (honest.multiplications, honest.additions) == (1_000_000, 7_000_000)
+    assert honest.energy == pytest.approx(3 * (0.03 / 2 + 0.1) + 1 * (3.7 + 0.9))
+    assert honest.size == pytest.approx(0.5 + 4 * (256 + 32) / 1024)
+    assert cost.honest_cost("bnn", "1 bit", n).xnors == 3_000_000
+
+
+def test_command_line():
+    run = subprocess.run([sys.executable, "-m", "src.cost", "--class_num", "100"], cwd=ROOT, text=True,
+                         capture_output=True, check=True)
+    assert "100 classes" in run.stdout and run.stdout.count("adder int3") == 2
+    run = subprocess.run([sys.executable, "-m", "src.cost", "--class_num", "0"], cwd=ROOT, text=True,
+                         capture_output=True, check=False)
+    assert (run.returncode, run.stderr) == (1, "error: class_num must be at least 1, not 0\n")

@@ -1,0 +1,169 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Quantisation: its arithmetic, the two forms of the network, and the way from a checkpoint to a smaller one."""
+import subprocess
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+import oracle
+from src import quant
+from src.checkpoint import save_parameters
+from src.errors import UserError
+from src.quantised import QuantisedResNet, load_network
+from src.res20_adder import resnet20
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(name="images", scope="module")
+def fixture_images():
+    return np.random.default_rng(0).standard_normal((16, 3, 32, 32), np.float32)
+
+
+@pytest.fixture(name="net", scope="module")
+def fixture_net(images):
+    """A seeded network whose running statistics fit noise."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    ms.set_seed(1)
+    net = resnet20(10).set_train()
+    for _ in range(60):
+        net(ms.Tensor(images))
+    return net.set_train(False)
+
+
+@pytest.fixture(name="layer")
+def fixture_layer():
+    """Inputs, never negative, and weights of every kind: negative, within the inputs' range, and beyond it."""
+    random = np.random.default_rng(0)
+    return np.abs(random.normal(0, 1, (4, 5, 8, 8))), random.normal(0, 2, (12, 5, 3, 3))
+
+
+def test_weights_clipped_to_the_range_of_the_inputs_lose_a_constant(layer):
+    x, w = layer
+    clipped = np.clip(w, 0, x.max())
+    lost = oracle.forward(x, w, 2, 1) - oracle.forward(x, clipped, 2, 1)
+    assert (clipped != w).mean() > 0.4
+    assert np.allclose(lost, -np.abs(w - clipped).sum((1, 2, 3))[:, None, None])
+
+
+@pytest.mark.parametrize("bits", quant.BITS)
+def test_unsigned_layer(layer, bits):
+    """Integers times the step are the response up to a constant, and a rounding error of each term."""
+    x, w = layer
+    limit, top = x.max(), 2 ** bits - 1
+    step = limit / top
+    values = quant.unsigned_layer(w, limit, step, bits)
+    assert values["adder"].dtype == np.uint8 and values["adder"].max() == top and list(values["ratio"]) == [1]
+    s = -oracle.forward(quant.quantise(x, step, top), values["adder"], 1, 1)
+    error = step * s + np.abs(w - np.clip(w, 0, limit)).sum((1, 2, 3))[:, None, None] + oracle.forward(x, w, 1, 1)
+    assert np.abs(error).max() <= step * w[0].size and np.abs(error).std() < step * w[0].size ** 0.5
+
+
+def test_adderquant_layer(layer):
+    """Signed weights of twice the step: sum |xq - 2 wq| up to a constant, each group with its own step."""
+    x, w = layer
+    w[:4] *= 0.1
+    values = quant.adderquant_layer(w, 3.0, 5)
+    steps = 1 / values["ratio"][values["group"]]
+    assert len(values["ratio"]) == 4 and steps.max() < 3.001 / 31 and steps.min() < steps.max() / 4
+    for f, step in enumerate(steps):
+        integers, signed = quant.quantise(x, step, 31), np.clip(np.rint(w[f:f + 1] / (2 * step)), -16, 15)
+        published, ours = (oracle.forward(integers, v, 1, 1) for v in (2 * signed, values["adder"][f:f + 1]))
+        difference = published - ours
+        assert np.ptp(difference) < 1e-6 < np.abs(difference).max()
+
+
+def test_cluster():
+    values = np.array([5.0, 1.0, 9.1, 1.1, 5.2, 9.0, 0.9, 20.0])
+    assert list(quant.cluster(values, 4)) == [1, 0, 2, 0, 1, 2, 0, 3]
+    assert set(quant.cluster(np.ones(6), 4)) == {0}
+
+
+def test_norm_fit():
+    """Responses that batch norm would turn and normalise."""
+    random = np.random.default_rng(0)
+    x = random.normal(3000, 500, (6, 4, 5, 5)).astype(np.float32)
+    gamma, beta = random.normal(1, 0.1, 4), random.normal(0, 1, 4)
+    scale, shift = quant.norm_fit(x, beta, -gamma)
+    wanted = oracle.batch_norm(-0.01 * x, x, gamma, beta, np.zeros(4), np.ones(4))[0]
+    assert np.allclose(scale[:, None, None] * x + shift[:, None, None], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("scheme, bits", [("unsigned", 8), ("unsigned", 4), ("adderquant", 4)])
+def test_simulated_and_integer_forms_agree(net, images, scheme, bits):
+    """Every activation behind every block, and close to the float network's."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    parameters = quant.quantise_network(net, images, bits, scheme)
+    simulated, integer = (QuantisedResNet(parameters, backend) for backend in ("composed", "kernel"))
+    x, y = (form.store(form.conv1(ms.Tensor(images[:2]))) for form in (simulated, integer))
+    for block, other in zip(simulated.blocks, integer.blocks):
+        x, y = block(x), other(y)
+        channels_first = y.asnumpy() if scheme == "adderquant" else y.asnumpy().transpose(0, 3, 1, 2)
+        assert np.array_equal(x.asnumpy(), channels_first) and len(np.unique(channels_first)) > 50
+    logits, quantised = net(ms.Tensor(images)).asnumpy(), integer(ms.Tensor(images)).asnumpy()
+    assert np.corrcoef(logits.ravel(), quantised.ravel())[0, 1] > (0.99 if bits == 8 else 0.6)
+
+
+def test_deterministic(net, images):
+    first, second = (quant.quantise_network(net, images, 3) for _ in range(2))
+    assert first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_checkpoint(net, images, tmp_path):
+    """At most 0.3 of the size; the same logits when it is loaded; one line where it does not fit."""
+    parameters = quant.quantise_network(net, images, 8)
+    numbers = {name: parameters.pop(name) for name in ("bits", "scheme")}
+    save_parameters(net.parameters_dict(), tmp_path / "float.ckpt")
+    save_parameters(parameters, tmp_path / "int8.ckpt", **numbers)
+    assert (tmp_path / "int8.ckpt").stat().st_size <= 0.3 * (tmp_path / "float.ckpt").stat().st_size
+    logits = load_network(tmp_path / "int8.ckpt", 10)(ms.Tensor(images)).asnumpy()
+    assert np.array_equal(logits, QuantisedResNet({**parameters, **numbers})(ms.Tensor(images)).asnumpy())
+    with pytest.raises(UserError, match=r"fc.bias \(10,\) instead of \(100,\)"):
+        load_network(tmp_path / "int8.ckpt", 100)
+    parameters.pop("layer2.0.conv2.residual_scale")
+    save_parameters(parameters, tmp_path / "damaged.ckpt", **numbers)
+    with pytest.raises(UserError, match="missing: layer2.0.conv2.residual_scale"):
+        load_network(tmp_path / "damaged.ckpt", 10)
+    save_parameters({**parameters, "layer2.0.conv2.residual_scale": np.ones(32, np.float32)}, tmp_path / "other.ckpt",
+                    bits=7, scheme="unsigned")
+    with pytest.raises(UserError, match="7 bits, scheme unsigned: no quantisation"):
+        load_network(tmp_path / "other.ckpt", 10)
+
+
+def test_commands(net, tmp_path):
+    """python -m src.quant, then eval.py and export.py on what it wrote."""
+    save_parameters(net.parameters_dict(), tmp_path / "net.ckpt")
+    common = ["--dataset", "synthetic", "--device_target", "CPU"]
+    printed = program("-m", "src.quant", "--checkpoint_file_path", tmp_path / "net.ckpt", "--data_path", tmp_path,
+                      *common, "--bits", "4", "--calibration_size", "64", "--output", tmp_path / "int4.ckpt")
+    assert "to 4 bits (unsigned, 64 training images)" in printed
+    float_result, result = (program("eval.py", "--checkpoint_file_path", tmp_path / name,
+                                    "--eval_dataset_path", tmp_path, *common) for name in ("net.ckpt", "int4.ckpt"))
+    assert result.startswith("result: ") and f"ckpt= {tmp_path / 'int4.ckpt'}\ntop-5: " in result
+    assert abs(float(result.split()[1]) - float(float_result.split()[1])) < 0.1
+    printed = program("export.py", "--checkpoint_file_path", tmp_path / "int4.ckpt", *common, "--batch_size", "1",
+                      "--file_name", tmp_path / "int4")
+    assert "same logits after reloading" in printed and (tmp_path / "int4.mindir").is_file()
+
+
+def program(*arguments):
+    """Run a program of ours; return what it prints."""
+    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
