@@ -55,6 +55,13 @@ EXPECTED = {
     "bash scripts/run_export.sh ckpt MINDIR CPU --batch_size 1": ([], 0, "exported "),
     "bash scripts/run_export.sh ckpt ONNX CPU --batch_size 1": ([], 0, "exported "),
     "bash scripts/run_export.sh ckpt AIR Ascend": ([], *NO_ASCEND),
+    "python -m src.quant --checkpoint_file_path ckpt --data_path data --bits 8 --output adder_int8.ckpt":
+        ([*SMALL, "--calibration_size", "32"], 0, "quantised ckpt/"),
+    "python eval.py --checkpoint_file_path adder_int8.ckpt --eval_dataset_path data --device_target CPU":
+        (SMALL, 0, "top-5: "),
+    "python -m src.cost": ([], 0, "honest count"),
+    "python -m benchmarks.quantised --checkpoint_file_path ckpt --data_path data":
+        ([*SMALL, "--calibration_size", "8"], 0, "adderquant "),
     "python -m src.convert ResNet20-AdderNet.pth adder_resnet20_cifar10.ckpt": ([], 0, "converted 110 parameters"),
     "python -m benchmarks.compare --output benchmarks/results.json":
         (["--batch_size", "4", "--rounds", "1", "--parts", "networks", "layers"], 0, "adder "),
