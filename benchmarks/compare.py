@@ -16,7 +16,7 @@
 
     python -m benchmarks.compare --output benchmarks/results.json
 
-PyTorch takes part if it is installed.
+PyTorch and ONNX Runtime (with onnx) take part if they are installed.
 """
 import argparse
 import datetime
@@ -44,6 +44,7 @@ LARGE_LAYERS = {  # of ImageNet networks
     "1x1, 256 to 64, 56x56": ((256, 56, 56), (64, 256, 1, 1), 1, 0),
     "3x3, 512 to 512, 7x7": ((512, 7, 7), (512, 512, 3, 3), 1, 1),
 }
+PARTS = ("networks", "quantised", "composed", "layers", "growth")
 FUNCTIONS = {"forward": "AdderForward", "input_grad": "AdderInputGrad", "weight_grad": "AdderWeightGrad"}
 LAYOUTS = {"torch CNN, channels last": "channels_last", "torch CNN, NCHW": "contiguous_format"}
 
@@ -55,8 +56,7 @@ def main():
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=11, help="runs of each contestant, of which the median counts")
     parser.add_argument("--composed_batch_size", type=int, default=64, help="of the composed form, which is slow")
-    parser.add_argument("--parts", nargs="+", choices=("networks", "composed", "layers", "growth"),
-                        default=("networks", "composed", "layers", "growth"))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     arguments = parser.parse_args()
     results = {"machine": machine(), "settings": {key: value for key, value in vars(arguments).items()
                                                   if key != "output"}, "peak": peaks()}
@@ -76,6 +76,17 @@ def networks(arguments, _):
                    **{name: (f"torch_{form}", batch, layout) for name, layout in LAYOUTS.items()}}
         results[title] = race(entries, arguments.rounds * (10 if batch == 1 else 1))
         _print_networks(f"{title}, batch {batch}", batch, results[title])
+    return results
+
+
+def quantised(arguments, _):
+    """Inference of the network of 8-bit integers against CNNs of floats and of 8-bit integers."""
+    batch = arguments.batch_size
+    entries = {"adder": ("adder_int8_inference", batch, 8),
+               **{name: ("torch_inference", batch, layout) for name, layout in LAYOUTS.items()},
+               "onnxruntime CNN, int8": ("onnxruntime_int8_inference", batch)}
+    results = race(entries, arguments.rounds)
+    _print_networks(f"inference in 8 bits, batch {batch}", batch, results)
     return results
 
 
@@ -128,9 +139,11 @@ def _print_networks(title, batch, results):
         else:
             print(f"{name:24} {1e3 * result['seconds']:7.2f} {1e3 * result['seconds'] / batch:7.3f} "
                   f"{result['memory'] / 2 ** 20:9.0f}", flush=True)
-    peers = [result["seconds"] for name, result in results.items() if name.startswith("torch") and "seconds" in result]
-    if peers:
-        print(f"adder / best CNN: {results['adder']['seconds'] / min(peers):.2f}", flush=True)
+    for library in ("torch", "onnxruntime"):
+        peers = [result["seconds"] for name, result in results.items() if name.startswith(library)
+                 and "seconds" in result]
+        if peers:
+            print(f"adder / best CNN of {library}: {results['adder']['seconds'] / min(peers):.2f}", flush=True)
 
 
 def machine():

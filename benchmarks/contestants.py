@@ -39,6 +39,66 @@ def adder_inference(batch, backend):
     return lambda: net(images).asnumpy()
 
 
+def adder_int8_inference(batch, bits):
+    """The network quantised to `bits` bits, as eval.py runs it; its weights are random, with statistics that fit."""
+    import mindspore as ms
+
+    from src.quant import quantise_network
+    from src.quantised import QuantisedResNet
+    from src.res20_adder import resnet20
+
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    net, calibration = resnet20(CLASSES).set_train(), _images(16)
+    for _ in range(20):
+        net(ms.Tensor(calibration))
+    parameters = quantise_network(net, calibration, bits)
+    ms.set_context(mode=ms.GRAPH_MODE)
+    net, images = QuantisedResNet(parameters).set_train(False), ms.Tensor(_images(batch))
+    return lambda: net(images).asnumpy()
+
+
+def onnxruntime_int8_inference(batch):
+    """The CNN of the same shape, quantised to 8 bits by ONNX Runtime, as its documentation advises for x86-64: weights
+    and activations int8, one scale for each filter."""
+    import tempfile
+    from pathlib import Path
+
+    import mindspore as ms
+    import onnx.version_converter
+    import onnxruntime
+    from onnxruntime import quantization
+
+    from src.exporter import export
+    from src.kernels.cpu import thread_count
+    from src.res20_adder import resnet20
+
+    class Calibration(quantization.CalibrationDataReader):
+        """A batch of images, once."""
+
+        def __init__(self):
+            self.batches = [{session.get_inputs()[0].name: images}]
+
+        def get_next(self):
+            return self.batches.pop() if self.batches else None
+
+    ms.set_context(mode=ms.GRAPH_MODE)
+    images, options = _images(batch), onnxruntime.SessionOptions()
+    options.intra_op_num_threads = thread_count()
+    with tempfile.TemporaryDirectory() as folder:
+        exported, prepared, quantised = (str(Path(folder) / f"{name}.onnx") for name in ("cnn", "prepared", "int8"))
+        export(resnet20(CLASSES, layer="conv", backend="onnx"), images.shape, Path(exported), "ONNX")
+        options.optimized_model_filepath = prepared  # norms folded into the convolutions
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
+        onnx.save(onnx.version_converter.convert_version(onnx.load(prepared), 13), prepared)  # scales for each filter
+        quantization.quantize_static(prepared, quantised, Calibration(), per_channel=True)
+        options.optimized_model_filepath = ""
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        session = onnxruntime.InferenceSession(quantised, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda: session.run(None, {name: images})
+
+
 def adder_training(batch, backend):
     """A step as train.py makes it: forward, backward, optimizer."""
     import mindspore as ms

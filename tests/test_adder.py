@@ -215,6 +215,15 @@ def test_layer_with_bias(backend, mode):
     assert max(errors(got, (y, dx, dw, dy.sum((0, 2, 3), np.float64)))) < TOLERANCE
 
 
+@backends
+def test_layers_that_differ_in_stride_only(backend):
+    """MindSpore remembers the shape of an operator's output by its inputs and attributes."""
+    x, w, _ = numbers(Case(1, 2, 6, 6, 3, 1, 1, 0))
+    for stride in (1, 2, 3):
+        y = AdderOp(stride, 0, backend=backend)(ms.Tensor(x), ms.Tensor(w)).asnumpy()
+        assert oracle.relative_error(y, oracle.forward(x, w, stride)) < TOLERANCE
+
+
 def test_layer_has_no_bias_unless_asked():
     assert {p.name: p.shape for p in Adder2d(3, 4, 5).get_parameters()} == {"adder": (4, 3, 5, 5)}
 

@@ -64,7 +64,7 @@ EXPECTED = {
         ([*SMALL, "--calibration_size", "8"], 0, "adderquant "),
     "python -m src.convert ResNet20-AdderNet.pth adder_resnet20_cifar10.ckpt": ([], 0, "converted 110 parameters"),
     "python -m benchmarks.compare --output benchmarks/results.json":
-        (["--batch_size", "4", "--rounds", "1", "--parts", "networks", "layers"], 0, "adder "),
+        (["--batch_size", "4", "--rounds", "1", "--parts", "networks", "quantised", "layers"], 0, "adder "),
     "python -m benchmarks.plot benchmarks/results.json benchmarks/performance.png": ([], 0, ""),
 }
 
