@@ -26,10 +26,10 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <exception>
 #include <limits>
 #include <vector>
 
+#include "abi.h"
 #include "packing.h"
 #include "simd.h"
 #include "threads.h"
@@ -508,22 +508,6 @@ class WeightGrad {
   }
 };
 
-// ---- entry points ----
-
-template <typename Function>
-int Guarded(Function function) {
-  try {
-    function();
-    return 0;
-  } catch (const std::exception &) {  // out of memory, which MindSpore reports
-    return 1;
-  }
-}
-
-inline const float *In(void **params, int i) { return static_cast<const float *>(params[i]); }
-inline const int32_t *Geometry(void **params, int i) { return static_cast<const int32_t *>(params[i]); }
-inline float *Out(void **params, int i) { return static_cast<float *>(params[i]); }
-
 }  // namespace
 
 // MindSpore's calling convention for ahead-of-time operators. All tensors float32 but
@@ -533,7 +517,7 @@ extern "C" {
 // Inputs x [N, C, H, W], w [F, C, k, k], geometry; output y [N, F, H', W'].
 int AdderForward(int, void **params, int *, int64_t **shapes, const char **, void *, void *) {
   return Guarded([&] {
-    const Layer l(shapes[0], shapes[1], Geometry(params, 2));
+    const Layer l(shapes[0], shapes[1], In<int32_t>(params, 2));
     Forward(l, In(params, 0), In(params, 1), Epilogue(l)).Run(Out(params, 3));
   });
 }
@@ -542,7 +526,7 @@ int AdderForward(int, void **params, int *, int64_t **shapes, const char **, voi
 // output scale * y + shift + residual, then ReLU where it is wanted: the layer with all that follows it.
 int AdderForwardFolded(int count, void **params, int *, int64_t **shapes, const char **, void *, void *) {
   return Guarded([&] {
-    const int32_t *geometry = Geometry(params, count - 2);
+    const int32_t *geometry = In<int32_t>(params, count - 2);
     const Layer l(shapes[0], shapes[1], geometry);
     Epilogue epilogue(l);
     for (int64_t f = 0; f < l.filters; ++f) epilogue.scale[f] *= In(params, 2)[f];
@@ -557,7 +541,7 @@ int AdderForwardFolded(int count, void **params, int *, int64_t **shapes, const 
 // (1 - m) * clip(w - x, -1, 1)), where m = mix[0].
 int AdderInputGrad(int, void **params, int *, int64_t **shapes, const char **, void *, void *) {
   return Guarded([&] {
-    const Layer l(shapes[1], shapes[2], Geometry(params, 4));
+    const Layer l(shapes[1], shapes[2], In<int32_t>(params, 4));
     InputGrad(l, In(params, 0), In(params, 1), In(params, 2), In(params, 3)[0]).Run(Out(params, 5));
   });
 }
@@ -566,7 +550,7 @@ int AdderInputGrad(int, void **params, int *, int64_t **shapes, const char **, v
 // m = mix[1], before any adaptive rate.
 int AdderWeightGrad(int, void **params, int *, int64_t **shapes, const char **, void *, void *) {
   return Guarded([&] {
-    const Layer l(shapes[1], shapes[2], Geometry(params, 4));
+    const Layer l(shapes[1], shapes[2], In<int32_t>(params, 4));
     WeightGrad(l, In(params, 0), In(params, 1), In(params, 2), In(params, 3)[1]).Run(Out(params, 5));
   });
 }

@@ -23,9 +23,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <exception>
 #include <vector>
 
+#include "abi.h"
 #include "packing.h"
 #include "simd.h"
 #include "threads.h"
@@ -40,24 +40,21 @@ typedef uint64_t Sums __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
 typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
 
-// Eight bytes in every lane; sum + |x - w| over each lane's bytes; bytes as integers, and the lowest byte of each.
-#if defined(__AVX512BW__) && defined(__AVX512DQ__)
+// Eight bytes in every lane.
 inline Sums Broadcast(const uint8_t *x) {
-  int64_t group;
+  uint64_t group;
   std::memcpy(&group, x, kGroup);
-  return reinterpret_cast<Sums>(_mm512_set1_epi64(group));
+  return group - Sums{};
 }
+
+// sum + |x - w| over each lane's bytes; bytes as integers, and the lowest byte of each.
+#if defined(__AVX512BW__) && defined(__AVX512DQ__)
 inline Sums AddDistance(Sums sum, Sums x, Sums w) {
   return sum + reinterpret_cast<Sums>(_mm512_sad_epu8(reinterpret_cast<__m512i>(x), reinterpret_cast<__m512i>(w)));
 }
 inline Ints ToInts(Bytes v) { return reinterpret_cast<Ints>(_mm512_cvtepu8_epi32(reinterpret_cast<__m128i>(v))); }
 inline Bytes LowBytes(Ints v) { return reinterpret_cast<Bytes>(_mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(v))); }
 #elif defined(__AVX2__) && !defined(__AVX512F__)
-inline Sums Broadcast(const uint8_t *x) {
-  int64_t group;
-  std::memcpy(&group, x, kGroup);
-  return reinterpret_cast<Sums>(_mm256_set1_epi64x(group));
-}
 inline Sums AddDistance(Sums sum, Sums x, Sums w) {
   return sum + reinterpret_cast<Sums>(_mm256_sad_epu8(reinterpret_cast<__m256i>(x), reinterpret_cast<__m256i>(w)));
 }
@@ -71,11 +68,6 @@ inline Bytes LowBytes(Ints v) {
   return reinterpret_cast<Bytes>(_mm_cvtsi128_si64(joined));
 }
 #else
-inline Sums Broadcast(const uint8_t *x) {
-  uint64_t group;
-  std::memcpy(&group, x, kGroup);
-  return group - Sums{};
-}
 inline Sums AddDistance(Sums sum, Sums x, Sums w) {
   uint8_t xs[sizeof(Sums)], ws[sizeof(Sums)];
   std::memcpy(xs, &x, sizeof(Sums));
@@ -278,24 +270,11 @@ void Quantise(const float *x, int64_t channels, int64_t positions, float top, ui
 
 // ---- entry points ----
 
-template <typename Function>
-int Guarded(Function function) {
-  try {
-    function();
-    return 0;
-  } catch (const std::exception &) {  // out of memory, which MindSpore reports
-    return 1;
-  }
-}
-
 // `x` is [N, H, W, C], of which `Layer` wants [N, C, H, W].
 Layer LayerOf(const int64_t *x, const int64_t *w, const int32_t *geometry) {
   const int64_t shape[] = {x[0], x[3], x[1], x[2]};
   return Layer(shape, w, geometry);
 }
-
-template <typename T>
-inline const T *In(void **params, int i) { return static_cast<const T *>(params[i]); }
 
 // Values per filter, in whole blocks.
 std::vector<float> InBlocks(const Layer &l, const float *values) {

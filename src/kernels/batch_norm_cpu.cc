@@ -21,6 +21,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "abi.h"
 #include "simd.h"
 #include "threads.h"
 
@@ -76,10 +77,6 @@ inline void MapPlane(int64_t size, float *out, Vector value, Single tail) {
   for (; i < size; ++i) out[i] = tail(i);
 }
 
-inline const float *In(void **params, int i) { return static_cast<const float *>(params[i]); }
-inline float *Out(void **params, int i) { return static_cast<float *>(params[i]); }
-inline int64_t ThreadCount(void **params, int i) { return *static_cast<const int32_t *>(params[i]); }
-
 }  // namespace
 
 // MindSpore's calling convention for ahead-of-time operators. All tensors float32 but `threads`, int32 [1].
@@ -94,7 +91,7 @@ int BatchNormForward(int, void **params, int *ndims, int64_t **shapes, const cha
   const float *options = In(params, 5);
   const double momentum = options[0], epsilon = options[1];
   float *y = Out(params, 7);
-  Threads::ForEach(ThreadCount(params, 6), s.channels, [&](int64_t c) {
+  Threads::ForEach(*In<int32_t>(params, 6), s.channels, [&](int64_t c) {
     const Statistics statistics(s, x, c);
     const double variance = statistics.squares / s.count;
     const double unbiased = statistics.squares / std::max<int64_t>(1, s.count - 1);
@@ -117,7 +114,7 @@ int BatchNormForward(int, void **params, int *ndims, int64_t **shapes, const cha
 int BatchNormGrad(int, void **params, int *ndims, int64_t **shapes, const char **, void *, void *) {
   const Shape s(shapes[0], ndims[0]);
   const float *dy = In(params, 0), *x = In(params, 1);
-  Threads::ForEach(ThreadCount(params, 5), s.channels, [&](int64_t c) {
+  Threads::ForEach(*In<int32_t>(params, 5), s.channels, [&](int64_t c) {
     const float mean = In(params, 3)[c], inverse = In(params, 4)[c];
     double sum = 0.0, product = 0.0;  // of dy; of dy and x - mean
     for (int64_t n = 0; n < s.images; ++n) {

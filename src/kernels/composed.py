@@ -68,8 +68,7 @@ class Forward(nn.Cell):
         y = ops.Zeros()((blocks, images, filters, positions), dtype.float32)
         i = ops.Zeros()((1, 1), dtype.int32)
         while i < blocks:
-            patches = ops.Im2Col(kernel, self.stride, 1, self.padding)(block_of(x, i))
-            patches = ops.Transpose()(ops.Reshape()(patches, (images, taps, positions)), (0, 2, 1))
+            patches = windows(block_of(x, i), kernel, self.stride, self.padding)
             distance = ops.Cdist(1.0)(w, patches)
             y = ops.TensorScatterUpdate()(y, i, ops.Reshape()(-distance, (1, images, filters, positions)))
             i = i + 1
@@ -202,8 +201,7 @@ class SignWeightGrad(nn.Cell):
         dw = ops.Zeros()((filters, taps), dtype.float32)
         i = ops.Zeros()((1, 1), dtype.int32)
         while i < blocks:
-            patches = ops.Im2Col(kernel, self.stride, 1, self.padding)(block_of(x, i))
-            patches = ops.Transpose()(ops.Reshape()(patches, (images, taps, positions)), (0, 2, 1))
+            patches = windows(block_of(x, i), kernel, self.stride, self.padding)
             distance = ops.Cdist(1.0)(weights, patches)
             dw = dw - ops.ReduceSum()(CdistGrad(1.0)(block_of(dy, i), weights, patches, distance), 0)
             i = i + 1
@@ -279,6 +277,12 @@ class Patches(nn.Cell):
 def block_of(x, i):
     """x[i]: x [blocks, N, ...], i [1, 1] -> [N, ...]. Indexing would take several times the memory to compile."""
     return ops.Reshape()(ops.GatherNd()(x, i), x.shape[1:])
+
+
+def windows(x, kernel, stride, padding):
+    """What each output sees: x [N, C, H, W] -> [N, positions, C * kernel * kernel]."""
+    patches = ops.Im2Col(kernel, stride, 1, padding)(x)
+    return ops.Transpose()(ops.Reshape()(patches, (x.shape[0], x.shape[1] * kernel * kernel, -1)), (0, 2, 1))
 
 
 def channel_first(x):
