@@ -80,14 +80,7 @@ def trained_teacher(config, trainer, settings):
 
 def train_network(config, trainer, settings, teacher):
     """The network itself, with the teacher if there is one."""
-    mix, begin_epoch = None, None
-    if config.progressive != "none":
-        mix = ms.Parameter(ms.Tensor(np.zeros(2, np.float32)), name="mix", requires_grad=False)
-
-        def begin_epoch(epoch):
-            share = gradient_mix(epoch, config.progressive_epochs or config.epoch_size)
-            mix.set_data(ms.Tensor(MIXES[config.progressive](share), ms.float32))
-
+    mix, begin_epoch = gradient_schedule(config) if config.progressive != "none" else (None, None)
     net = network(config, config.layer, config.eta, mix)
     objective = None
     if teacher is not None:
@@ -96,6 +89,17 @@ def train_network(config, trainer, settings, teacher):
     settings = {**settings, **{key: getattr(config, key) for key in STUDENT_SETTINGS}}
     run = RunFolder(config.output_path, f"{model}_{config.dataset}", settings, writes=trainer.rank == 0)
     trainer.fit(net, run, config.epoch_size, config.eval_interval, config.resume, objective, begin_epoch)
+
+
+def gradient_schedule(config):
+    """`mix` of the network, and what sets it before each epoch."""
+    mix = ms.Parameter(ms.Tensor(np.zeros(2, np.float32)), name="mix", requires_grad=False)
+
+    def begin_epoch(epoch):
+        share = gradient_mix(epoch, config.progressive_epochs or config.epoch_size)
+        mix.set_data(ms.Tensor(MIXES[config.progressive](share), ms.float32))
+
+    return mix, begin_epoch
 
 
 def network(config, layer, eta, mix=None):
