@@ -74,9 +74,9 @@ double Maximum() {
 
 // The gradient of its input.
 double Clipped() {
-  const Vec one = One();
-  return Rate([one](Vec sum, Vec x, const float *w, int k) {
-    return sum - one * Clip(k % 2 ? Difference<true>(x, w, one) : Difference<false>(x, w, one), one);
+  const Vec one = One(), ws = Splat(values[1]);
+  return Rate([one, ws](Vec sum, Vec x, const float *w, int k) {
+    return AddProduct(sum, Clip(k % 2 ? Difference<true>(x, ws, one) : Difference<false>(x, ws, one), one), w);
   });
 }
 

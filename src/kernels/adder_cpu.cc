@@ -22,11 +22,14 @@
 // -sum (x - w)^2 / 2 = sum x * w - sum x^2 / 2 - sum w^2 / 2. x and w are centred before, by a constant per channel,
 // which changes no difference and keeps the accuracy where both lie far from zero.
 //
-// Tiles (see packing.h) are shared out among threads; no result depends on how many there are.
+// Every inner loop is an outer product: a vector of filters or channels meets a few single values of the other operand,
+// all in registers. See packing.h for the layouts. Tiles of an image are shared out among threads; no result depends on
+// how many there are.
 
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "abi.h"
@@ -37,32 +40,30 @@
 namespace {
 
 // Register blocks: accumulators plus operands fill the register file.
-constexpr int kVectors = 2;                              // vectors of positions
-constexpr int kFilters = kRegisters == 32 ? 8 : 4;       // forward: filters x vectors
-constexpr int kChannels = kRegisters == 32 ? 4 : 2;      // input gradient: channels x vectors
-constexpr int kRows = kRegisters == 32 ? 4 : 2;          // weight gradient: filters x taps
-constexpr int kTaps = kRegisters == 32 ? 6 : 4;
-constexpr int64_t kDotLength = 1024;                     // weight gradient: positions in a dot product, if there are
+constexpr int kRun = 4;                                  // positions side by side in memory
+constexpr int kRuns = kRegisters == 32 ? 4 : 2;          // forward: runs of positions x a vector of filters
+constexpr int kInputRuns = kRegisters == 32 ? 2 : 1;     // input gradient: runs of positions x a vector of channels
+constexpr int kBlock = kRegisters == 32 ? 16 : 8;        // weight gradient: channels x a vector of filters
+static_assert(kRuns * kRun % kLanes == 0 && kBlock % kLanes == 0, "transposed in squares");
+
+constexpr int64_t kSumLength = 256;                      // weight gradient: positions in a sum, if there are
 constexpr int64_t kGroups = 16;                          // its partial sums; fixed, for the same result on any machine
 constexpr int64_t kGroupsSize = 4 << 20;                 // and all of them together, in floats, at most
+constexpr float kZeros[kBlock] = {};
 
-thread_local Scratch scratch_x, scratch_sum, scratch_dy, scratch_out;
+thread_local Scratch scratch_x, scratch_dy, scratch_sum, scratch_out;
 
-// How many parts to cut `blocks` into, so that every thread has work where there are few tiles.
-int64_t Parts(const Layer &l, int64_t tiles, int64_t blocks) {
-  const int64_t wanted = l.threads > 1 ? 2 * l.threads : 1;
-  return tiles >= wanted ? 1 : std::min(blocks, CeilDiv(wanted, tiles));
+// Calls work(n, row) for each image n and the first of each `band` rows, of `rows`.
+template <typename Work>
+void ForEachBand(const Layer &l, int64_t rows, int64_t band, Work work) {
+  const int64_t bands = CeilDiv(rows, band);
+  Threads::ForEach(l.threads, l.batch * bands, [&](int64_t item) { work(item / bands, item % bands * band); });
 }
 
-// Calls work(n, row, first, last) for each image n, each band of `band` rows, of `rows`, from `row` on, and blocks
-// [first, last) of `blocks`, in as many parts as the threads need.
-template <typename Work>
-void ForEachTile(const Layer &l, int64_t rows, int64_t band, int64_t blocks, Work work) {
-  const int64_t bands = CeilDiv(rows, band), parts = Parts(l, l.batch * bands, blocks);
-  Threads::ForEach(l.threads, l.batch * bands * parts, [&](int64_t item) {
-    const int64_t part = item % parts, row = item / parts % bands * band, n = item / parts / bands;
-    work(n, row, blocks * part / parts, blocks * (part + 1) / parts);
-  });
+// The most rows of a band, of `rows`, that fit a tile and leave every thread something to do; see BandRows.
+template <typename Size>
+int64_t SharedRows(const Layer &l, int64_t rows, Size size) {
+  return std::min(BandRows(rows, size), CeilDiv(rows, l.threads > 1 ? CeilDiv(2 * l.threads, l.batch) : 1));
 }
 
 // A constant per channel: the mean weight there.
@@ -77,54 +78,54 @@ std::vector<float> Centres(const Layer &l, const float *w) {
 
 // ---- forward ----
 
-// out[f][q] = sum_k max(x[offset_k + q], w[k][f]) - half_x[q] - half_w[f] = sum_k |x - w| / 2, or the sum of products,
-// = -sum_k (x - w)^2 / 2, for kFilters filters and n vectors of positions q, `step` floats apart.
-template <int norm, int n>
-NO_INLINE void ForwardBlock(int64_t taps, const float *x, int64_t step, const int64_t *offsets, const float *w,
-                            const Vec *half_x, const float *half_w, Vec (*out)[n]) {
-  const Vec one = One();
-  Vec sum[kFilters][n];
+// out[f][u] = sum_k max(x[runs + offset_k + u], w[k][f]) - half_x[u] - half_w[f] = sum_k |x - w| / 2, or the sum of
+// products, = -sum_k (x - w)^2 / 2, for a vector of filters f and kRuns runs of positions u; out's rows are `pitch`
+// floats apart.
+template <int norm>
+NO_INLINE void ForwardBlock(int64_t taps, const float *x, const int64_t *runs, const int64_t *offsets, const float *w,
+                            const float *half_x, const float *half_w, float *out, int64_t pitch) {
+  const Vec one = One(), half = Load(half_w);
+  const float *xs[kRuns];
   UNROLL
-  for (int f = 0; f < kFilters; ++f)
+  for (int r = 0; r < kRuns; ++r) xs[r] = x + runs[r];
+  Vec sum[kRuns * kRun];
+  UNROLL
+  for (int u = 0; u < kRuns * kRun; ++u) sum[u] = -half - half_x[u];
+  for (int64_t k = 0; k < taps; ++k, w += kLanes) {
+    const Vec ws = InRegister(Load(w));
     UNROLL
-    for (int v = 0; v < n; ++v) sum[f][v] = -half_x[v] - half_w[f];
-  for (int64_t k = 0; k < taps; ++k, w += kFilters) {
-    Vec xs[n];
-    UNROLL
-    for (int v = 0; v < n; ++v) xs[v] = Load(x + offsets[k] + v * step);
-    UNROLL
-    for (int f = 0; f < kFilters; ++f)
-      UNROLL
-      for (int v = 0; v < n; ++v) sum[f][v] = norm == 1 ? AddMax(sum[f][v], xs[v], w + f, one) : AddProduct(sum[f][v], xs[v], w + f);
+    for (int u = 0; u < kRuns * kRun; ++u) {
+      const float *value = xs[u / kRun] + offsets[k] + u % kRun;
+      sum[u] = norm == 1 ? AddMax(sum[u], ws, value, one) : AddProduct(sum[u], ws, value);
+    }
   }
   UNROLL
-  for (int f = 0; f < kFilters; ++f)
+  for (int u = 0; u < kRuns * kRun; u += kLanes) {
+    Transpose(sum + u);
     UNROLL
-    for (int v = 0; v < n; ++v) out[f][v] = sum[f][v];
+    for (int f = 0; f < kLanes; ++f) Store(out + f * pitch + u, sum[u + f]);
+  }
 }
 
 // What the sums over x alone, and over w alone, are of.
 template <typename T>
 inline T Power(T v, int64_t norm) { return norm == 1 ? v : v * v; }
 
-// The filters in blocks, [block, tap, filter of the block], centred, with half the sum of each, or of its squares.
+// The filters, [vector of filters, tap, lane], centred, with half the sum of each, or of its squares.
 struct Filters {
-  int64_t blocks;
+  int64_t vectors;
   std::vector<float> values, half_sums;
 
   Filters(const Layer &l, const float *w, const std::vector<float> &centres)
-      : blocks(CeilDiv(l.filters, kFilters)), values(blocks * kFilters * l.taps, 0.0f),
-        half_sums(blocks * kFilters, 0.0f) {
-    for (int64_t f = 0; f < l.filters; ++f) {
-      float *to = &values[f / kFilters * l.taps * kFilters + f % kFilters];
-      for (int64_t c = 0; c < l.channels; ++c)
-        for (int64_t i = 0; i < l.kernel * l.kernel; ++i, ++w, to += kFilters) *to = *w - centres[c];
-    }
-    for (int64_t b = 0; b < blocks; ++b) {
-      double sums[kFilters] = {};
-      for (int64_t k = b * l.taps; k < (b + 1) * l.taps; ++k)
-        for (int64_t i = 0; i < kFilters; ++i) sums[i] += Power(values[k * kFilters + i], l.norm);
-      for (int64_t i = 0; i < kFilters; ++i) half_sums[b * kFilters + i] = static_cast<float>(sums[i] / 2);
+      : vectors(CeilDiv(l.filters, kLanes)), values((vectors * l.taps + kLanes) * kLanes), half_sums(vectors * kLanes) {
+    for (int64_t f = 0; f < l.filters; f += kLanes) {
+      float *tap = &values[f * l.taps];
+      ToLanes(w + f * l.taps, l.taps, l.filters - f, l.taps, kZeros, tap, kLanes);
+      double sums[kLanes] = {};
+      for (const float centre : centres)
+        for (int64_t k = 0; k < l.kernel * l.kernel; ++k, tap += kLanes)
+          for (int i = 0; i < kLanes; ++i) sums[i] += Power(tap[i] -= centre, l.norm);
+      for (int i = 0; i < kLanes; ++i) half_sums[f + i] = static_cast<float>(sums[i] / 2);
     }
   }
 };
@@ -137,97 +138,90 @@ struct Epilogue {
 
   explicit Epilogue(const Layer &l) : scale(l.filters, l.norm == 1 ? -2.0f : 1.0f), shift(l.filters, 0.0f) {}
 
-  void Apply(Vec sum, int64_t f, int64_t at, int64_t count, float *y) const {
-    Vec value = sum * scale[f] + shift[f];
-    if (count >= kLanes) {
-      if (residual) value += Load(residual + at);
-      Store(y + at, Max(Splat(floor), value));
-    } else {
-      for (int64_t i = 0; i < count; ++i) {
-        const float v = residual ? value[i] + residual[at + i] : value[i];
-        y[at + i] = v < floor ? floor : v;
-      }
+  // To y[at], y[at + 1], ..., of filter f.
+  void Apply(const float *sums, int64_t count, int64_t f, int64_t at, float *y) const {
+    for (int64_t i = 0; i < count; i += kLanes) {
+      Vec value = Load(sums + i) * scale[f] + shift[f];
+      if (residual) value += LoadFirst(residual + at + i, count - i);
+      StoreFirst(y + at + i, Max(Splat(floor), value), count - i);
     }
   }
 };
 
 class Forward {
  public:
-  Forward(const Layer &layer, const float *x, const float *w, const Epilogue &epilogue)
-      : l(layer), input{x, l.batch * l.channels, l.height, l.width}, e(epilogue), centres(Centres(l, w)),
-        filters(l, w, centres),
-        band(BandRows(l.out_height, [&](int64_t rows) { return InputTile(l, 0, rows).Size(); })),
-        offsets(InputTile(l, 0, band).Offsets(0, l.channels)) {}
+  Forward(const Layer &layer, const float *x_, const float *w, const Epilogue &epilogue)
+      : l(layer), x(x_), e(epilogue), centres(Centres(l, w)), filters(l, w, centres),
+        columns(RoundUp(l.out_width, kRun)),
+        band(SharedRows(l, l.out_height, [&](int64_t rows) { return l.channels * Inputs(0, rows).Pitch(); })) {
+    const Band in = Inputs(0, band);
+    for (int64_t c = 0; c < l.channels; ++c)
+      for (int64_t i = 0; i < l.kernel; ++i)
+        for (int64_t j = 0; j < l.kernel; ++j) offsets.push_back(c * in.Pitch() + in.At(i, j));
+    for (int64_t row = 0; row < band; ++row)
+      for (int64_t q = 0; q < columns; q += kRun) runs.push_back(in.At(row * l.stride, 0) + q);
+    runs.resize(RoundUp(runs.size(), kRuns), 0);
+  }
 
   void Run(float *y) const {
-    ForEachTile(l, l.out_height, band, filters.blocks, [&](int64_t n, int64_t row, int64_t first, int64_t last) {
-      RunTile(n, row, first, last, y);
-    });
+    ForEachBand(l, l.out_height, band, [&](int64_t n, int64_t row) { RunTile(n, row, y); });
   }
 
  private:
   const Layer &l;
-  const Planes input;
+  const float *x;
   const Epilogue &e;
   const std::vector<float> centres;
   const Filters filters;
-  const int64_t band;
-  const std::vector<int64_t> offsets;
+  const int64_t columns;               // of the output, in whole runs
+  const int64_t band;                  // rows of the output in a tile
+  std::vector<int64_t> offsets, runs;  // where each tap, and each run of outputs, starts among the inputs
 
-  void RunTile(int64_t n, int64_t row, int64_t first_block, int64_t last_block, float *y) const {
-    const InputTile tile(l, row, band);
-    float *x = scratch_x.Get(tile.Size()), *sum_of_channels = scratch_sum.Get(tile.ChannelSize());
-    PackSum(tile, n, sum_of_channels);
-    tile.PackChannels(input, n, centres, 0, l.channels, x);
-    const int64_t positions = std::min(band, l.out_height - row) * l.out_width;
-    const int64_t at = (n * l.filters * l.out_height + row) * l.out_width;
-    for (int64_t q = 0; q < positions; q += kVectors * kLanes) {
-      const bool whole = positions - q > kLanes;
-      const auto run = l.norm == 1 ? (whole ? &Forward::RunPositions<1, kVectors> : &Forward::RunPositions<1, 1>)
-                                   : (whole ? &Forward::RunPositions<2, kVectors> : &Forward::RunPositions<2, 1>);
-      const int64_t from = tile.grid.At(q), step = tile.grid.At(q + kLanes) - from;
-      (this->*run)(x + from, sum_of_channels + from, step, first_block, last_block, at + q, positions - q, y);
+  // What `rows` rows of the output from `row` on read.
+  Band Inputs(int64_t row, int64_t rows) const {
+    return {row * l.stride - l.padding, -l.padding, (rows - 1) * l.stride + l.kernel,
+            columns + (l.kernel - 1) / l.stride, l.stride, std::min(l.kernel, l.stride)};
+  }
+
+  void RunTile(int64_t n, int64_t row, float *y) const {
+    const int64_t rows = std::min(band, l.out_height - row), plane = l.height * l.width;
+    const int64_t pitch = Inputs(0, band).Pitch(), out_pitch = runs.size() * kRun;
+    const Band in = Inputs(row, rows);
+    float *xs = scratch_x.Get(l.channels * pitch), *half_sums = scratch_sum.Get(pitch + out_pitch + kLanes);
+    float *sums = scratch_out.Get(kLanes * out_pitch);
+    for (int64_t c = 0; c < l.channels; ++c)
+      in.Pack(x + (n * l.channels + c) * plane, l.height, l.width, centres[c], -centres[c], xs + c * pitch);
+    HalfSums(xs, in, pitch, half_sums + pitch, rows, half_sums);
+    const auto block = l.norm == 1 ? ForwardBlock<1> : ForwardBlock<2>;
+    for (int64_t f = 0; f < l.filters; f += kLanes) {
+      for (int64_t run = 0; run * kRun < rows * columns; run += kRuns)
+        block(l.taps, xs, &runs[run], offsets.data(), &filters.values[f * l.taps], half_sums + pitch + run * kRun,
+              &filters.half_sums[f], sums + run * kRun, out_pitch);
+      for (int64_t i = 0; i < std::min<int64_t>(kLanes, l.filters - f); ++i)
+        Finish(sums + i * out_pitch, rows, f + i, ((n * l.filters + f + i) * l.out_height + row) * l.out_width, y);
     }
   }
 
-  // The sum of an image's centred channels, or of their squares, packed like one of them.
-  void PackSum(const InputTile &tile, int64_t n, float *out) const {
-    const float *image = input.Plane(n * l.channels);
-    const int64_t plane = l.height * l.width;
-    const int64_t first = std::max<int64_t>(0, tile.grid.row) * l.width;
-    const int64_t last = std::min(l.height, tile.grid.row + tile.grid.rows * l.stride) * l.width;
-    float *sum = scratch_out.Get(plane);
-    int64_t i = first;
-    for (; i + kLanes <= last; i += kLanes) {
+  // Half the sum over each window of x alone, or of its squares, as the outputs lie; `sums` is for the channels' sums.
+  void HalfSums(const float *xs, const Band &in, int64_t pitch, float *out, int64_t rows, float *sums) const {
+    for (int64_t i = 0; i < in.rows * in.RowPitch(); i += kLanes) {
       Vec lanes = {};
-      for (int64_t c = 0; c < l.channels; ++c) lanes += Power(Load(image + c * plane + i) - centres[c], l.norm);
-      Store(sum + i, lanes);
+      for (int64_t c = 0; c < l.channels; ++c) lanes += Power(Load(xs + c * pitch + i), l.norm);
+      Store(sums + i, lanes);
     }
-    for (; i < last; ++i) {
-      sum[i] = 0.0f;
-      for (int64_t c = 0; c < l.channels; ++c) sum[i] += Power(image[c * plane + i] - centres[c], l.norm);
-    }
-    float outside = 0.0f;
-    for (const float centre : centres) outside += Power(-centre, l.norm);
-    tile.PackPlane({sum, 1, l.height, l.width}, 0, 0.0f, outside, out);
+    for (int64_t row = 0; row < rows; ++row, out += columns)
+      for (int64_t q = 0; q < columns; q += kLanes) {
+        Vec lanes = {};
+        for (int64_t i = 0; i < l.kernel; ++i)
+          for (int64_t j = 0; j < l.kernel; ++j) lanes += Load(sums + in.At(row * l.stride + i, j) + q);
+        Store(out + q, lanes * 0.5f);
+      }
   }
 
-  // n vectors of positions, `step` apart in x, of which `count` positions are wanted; `at` is the first one's index in
-  // y, for filter 0.
-  template <int norm, int n>
-  void RunPositions(const float *x, const float *sum_of_channels, int64_t step, int64_t first_block, int64_t last_block,
-                    int64_t at, int64_t count, float *y) const {
-    Vec half_x[n] = {}, sums[kFilters][n];
-    for (int64_t k = 0; k < l.kernel * l.kernel; ++k)
-      for (int v = 0; v < n; ++v) half_x[v] += Load(sum_of_channels + offsets[k] + v * step);
-    for (int v = 0; v < n; ++v) half_x[v] *= 0.5f;
-    for (int64_t f = first_block * kFilters; f < last_block * kFilters; f += kFilters) {
-      ForwardBlock<norm>(l.taps, x, step, offsets.data(), &filters.values[f * l.taps], half_x, &filters.half_sums[f],
-                         sums);
-      for (int64_t i = 0; i < std::min<int64_t>(kFilters, l.filters - f); ++i)
-        for (int v = 0; v < n; ++v)
-          e.Apply(sums[i][v], f + i, at + (f + i) * l.out_height * l.out_width + v * kLanes, count - v * kLanes, y);
-    }
+  void Finish(const float *sums, int64_t rows, int64_t f, int64_t at, float *y) const {
+    if (columns == l.out_width) return e.Apply(sums, rows * columns, f, at, y);
+    for (int64_t row = 0; row < rows; ++row)
+      e.Apply(sums + row * columns, l.out_width, f, at + row * l.out_width, y);
   }
 };
 
@@ -237,274 +231,307 @@ class Forward {
 enum class Rule { kClipped, kLinear, kMixed };
 
 // slope = mix / (1 - mix); what is left out is a factor of the whole sum.
-template <Rule rule, bool by_multiply_add>
-inline Vec SubtractGradient(Vec sum, Vec g, Vec x, const float *w, Vec one, Vec slope) {
-  const Vec d = Difference<by_multiply_add>(x, w, one);
-  if (rule == Rule::kLinear) return sum - g * d;
-  return sum - g * (rule == Rule::kClipped ? Clip(d, one) : d * slope + Clip(d, one));
+template <Rule rule>
+inline Vec Apply(Vec d, Vec one, Vec slope) {
+  if (rule == Rule::kLinear) return d;
+  return rule == Rule::kClipped ? Clip(d, one) : d * slope + Clip(d, one);
 }
 
-// dx[c][u] = -sum_k dy[offset_k + u] * rule(x[c][u] - w[k][c]) for kChannels channels and n vectors of inputs u, which
-// are `step` floats apart in dy; k runs over filters and over the taps of one phase.
-template <Rule rule, int n>
-NO_INLINE void InputGradBlock(int64_t taps, const float *dy, int64_t step, const int64_t *offsets, const float *w,
-                              const float *x, int64_t pitch, float mix, float *dx) {
-  const Vec one = One(), slope = Splat(mix / (1.0f - mix)), scale = Splat(rule == Rule::kMixed ? 1.0f - mix : 1.0f);
-  Vec sum[kChannels][n], xs[kChannels][n];
+// dx[u][c] = -sum_k dy[offset_k + u] * rule(x[u][c] - w[k][c]) for a vector of channels c and kInputRuns runs of inputs
+// u, which are `step` floats apart in x and dx, both counted from at[run]; k runs over filters and taps of one phase.
+template <Rule rule>
+NO_INLINE void InputGradBlock(int64_t taps, const float *const *dy, const int64_t *offsets, const float *w,
+                              const float *x, const int64_t *at, int64_t step, float mix, float *dx) {
+  constexpr int kInputs = kInputRuns * kRun;
+  const Vec one = One(), slope = Splat(mix / (1.0f - mix)), scale = Splat(rule == Rule::kMixed ? mix - 1.0f : -1.0f);
+  const float *dys[kInputRuns];
   UNROLL
-  for (int c = 0; c < kChannels; ++c)
+  for (int r = 0; r < kInputRuns; ++r) dys[r] = dy[r];
+  Vec sum[kInputs], xs[kInputs];
+  UNROLL
+  for (int u = 0; u < kInputs; ++u) {
+    xs[u] = Load(x + at[u / kRun] + u % kRun * step);
+    sum[u] = xs[u] - xs[u];  // zero, but NaN where x is not finite, which clipping might hide
+  }
+  for (int64_t k = 0; k < taps; ++k, w += kLanes) {
+    const Vec ws = InRegister(Load(w));
     UNROLL
-    for (int v = 0; v < n; ++v) {
-      xs[c][v] = Load(x + c * pitch + v * kLanes);
-      sum[c][v] = xs[c][v] - xs[c][v];  // zero, but NaN where x is not finite, which clipping might hide
+    for (int u = 0; u < kInputs; ++u) {
+      const Vec d = u % 2 ? Difference<true>(xs[u], ws, one) : Difference<false>(xs[u], ws, one);
+      sum[u] = AddProduct(sum[u], Apply<rule>(d, one, slope), dys[u / kRun] + offsets[k] + u % kRun);
     }
-  for (int64_t k = 0; k < taps; ++k, w += kChannels) {
-    Vec g[n];
-    UNROLL
-    for (int v = 0; v < n; ++v) g[v] = Load(dy + offsets[k] + v * step);
-    UNROLL
-    for (int c = 0; c < kChannels; c += 2)
-      UNROLL
-      for (int v = 0; v < n; ++v) {
-        sum[c][v] = SubtractGradient<rule, false>(sum[c][v], g[v], xs[c][v], w + c, one, slope);
-        sum[c + 1][v] = SubtractGradient<rule, true>(sum[c + 1][v], g[v], xs[c + 1][v], w + c + 1, one, slope);
-      }
   }
   UNROLL
-  for (int c = 0; c < kChannels; ++c)
-    UNROLL
-    for (int v = 0; v < n; ++v) Store(dx + c * pitch + v * kLanes, sum[c][v] * scale);
+  for (int u = 0; u < kInputs; ++u) Store(dx + at[u / kRun] + u % kRun * step, sum[u] * scale);
 }
-
-// The inputs at rows i, i + stride, ... and columns j, j + stride, ... of the padded image: all are read by the same
-// taps.
-struct Phase {
-  int64_t i, j, row, rows, col, cols;  // the first row and column inside the image, and how many there are
-  int64_t row_taps, col_taps;
-  std::vector<float> weights;          // [channel block, filter, tap, channel of the block]
-
-  Phase(const Layer &l, const float *w, int64_t i0, int64_t j0)
-      : i(i0), j(j0), row(CeilDiv(l.padding - i0, l.stride)), rows(CeilDiv(l.height + l.padding - i0, l.stride) - row),
-        col(CeilDiv(l.padding - j0, l.stride)), cols(CeilDiv(l.width + l.padding - j0, l.stride) - col),
-        row_taps(std::max<int64_t>(0, CeilDiv(l.kernel - i0, l.stride))),
-        col_taps(std::max<int64_t>(0, CeilDiv(l.kernel - j0, l.stride))) {
-    weights.reserve(RoundUp(l.channels, kChannels) * l.filters * row_taps * col_taps);
-    for (int64_t c0 = 0; c0 < l.channels; c0 += kChannels)
-      for (int64_t f = 0; f < l.filters; ++f)
-        for (int64_t m = i; m < l.kernel; m += l.stride)
-          for (int64_t n = j; n < l.kernel; n += l.stride)
-            for (int64_t c = c0; c < c0 + kChannels; ++c)
-              weights.push_back(c < l.channels ? w[((f * l.channels + c) * l.kernel + m) * l.kernel + n] : 0.0f);
-  }
-
-  // Rows [first, first + count) of the phase, in x and dx.
-  Grid Inputs(const Layer &l, int64_t first, int64_t count) const {
-    return {(row + first) * l.stride + i - l.padding, col * l.stride + j - l.padding, l.stride, count, cols, 1, 0};
-  }
-  // The outputs that read them: a copy for each column of the window, shifted backwards.
-  Grid Outputs(int64_t first, int64_t count) const {
-    return {row + first - (row_taps - 1), col, 1, count + row_taps - 1, cols, col_taps, -1};
-  }
-  // Where each tap (f, m, n) starts among those, for the first input.
-  std::vector<int64_t> Offsets(const Layer &l, const Grid &outputs) const {
-    std::vector<int64_t> offsets;
-    for (int64_t f = 0; f < l.filters; ++f)
-      for (int64_t m = row_taps - 1; m >= 0; --m)
-        for (int64_t n = 0; n < col_taps; ++n)
-          offsets.push_back(f * outputs.Size() + outputs.Shift(n) + m * outputs.RowPitch());
-    return offsets;
-  }
-};
 
 class InputGrad {
  public:
-  InputGrad(const Layer &layer, const float *dy, const float *x, const float *w, float mix_)
-      : l(layer), mix(mix_), inputs{x, l.batch * l.channels, l.height, l.width},
-        outputs{dy, l.batch * l.filters, l.out_height, l.out_width}, blocks(CeilDiv(l.channels, kChannels)) {
+  InputGrad(const Layer &layer, const float *dy_, const float *x_, const float *w, float mix_)
+      : l(layer), mix(mix_), dy(dy_), x(x_), rows(CeilDiv(l.height, l.stride)),
+        columns(RoundUp(CeilDiv(l.width, l.stride), kRun)), first(CeilDiv(l.padding - (l.kernel - 1), l.stride)),
+        last((l.padding + l.stride - 1) / l.stride), band(SharedRows(l, rows, [&](int64_t count) {
+          return l.filters * Outputs(0, count).Pitch() + 2 * count * l.stride * RowPitch();
+        })) {
     for (int64_t i = 0; i < l.stride; ++i)
-      for (int64_t j = 0; j < l.stride; ++j) phases.emplace_back(l, w, i, j);
-    const Phase &p = phases[0];  // the one with most taps
-    rows = CeilDiv(l.height, l.stride) + 1;
-    band = BandRows(rows, [&](int64_t n) {
-      return l.filters * p.Outputs(0, n).Size() + 2 * l.channels * p.Inputs(l, 0, n).Size();
-    });
+      for (int64_t j = 0; j < l.stride; ++j) phases.push_back(PhaseAt(i, j, w));
   }
 
   void Run(float *dx) const {
     const auto run = mix == 0.0f   ? &InputGrad::RunTile<Rule::kClipped>
                      : mix == 1.0f ? &InputGrad::RunTile<Rule::kLinear>
                                    : &InputGrad::RunTile<Rule::kMixed>;
-    ForEachTile(l, rows, band, blocks, [&](int64_t n, int64_t row, int64_t first, int64_t last) {
-      for (const Phase &p : phases)
-        if (row < p.rows) (this->*run)(p, n, row, first, last, dx);
-    });
+    ForEachBand(l, rows, band, [&](int64_t n, int64_t row) { (this->*run)(n, row, dx); });
   }
 
  private:
+  // The inputs at rows row, row + stride, ... and columns col, col + stride, ...: all are read by the same taps.
+  struct Phase {
+    int64_t row, col;
+    std::vector<int64_t> offsets;  // of the taps [filter, i, j], among the outputs
+    std::vector<float> weights;    // [vector of channels, tap, lane]
+  };
+
   const Layer &l;
   const float mix;
-  const Planes inputs, outputs;
-  const int64_t blocks;
+  const float *dy, *x;
+  const int64_t rows, columns;  // of the largest phase; columns in whole runs
+  const int64_t first, last;    // the rows, and columns, of outputs that look at rows of inputs 0 .. stride - 1
+  const int64_t band;           // rows of each phase in a tile
   std::vector<Phase> phases;
-  int64_t rows, band;  // the most rows of a phase, and those of them in a tile
+
+  // The outputs that look at `count` rows of each phase from `row` on.
+  Band Outputs(int64_t row, int64_t count) const {
+    return {row + first, first, count + last - first, columns + last - first, 1, 1};
+  }
+  // From one row of inputs to the next: a vector for each.
+  int64_t RowPitch() const { return columns * l.stride * kLanes; }
+
+  Phase PhaseAt(int64_t row, int64_t col, const float *w) const {
+    Phase p{row, col, {}, {}};
+    const Band out = Outputs(0, band);
+    std::vector<int64_t> taps;
+    for (int64_t f = 0; f < l.filters; ++f)
+      for (int64_t i = (row + l.padding) % l.stride; i < l.kernel; i += l.stride)
+        for (int64_t j = (col + l.padding) % l.stride; j < l.kernel; j += l.stride) {
+          taps.push_back((f * l.channels * l.kernel + i) * l.kernel + j);
+          p.offsets.push_back(f * out.Pitch() + out.At((row + l.padding - i) / l.stride - first,
+                                                       (col + l.padding - j) / l.stride - first));
+        }
+    for (int64_t c = 0; c < l.channels; c += kLanes)
+      for (const int64_t tap : taps)
+        for (int64_t i = c; i < c + kLanes; ++i)
+          p.weights.push_back(i < l.channels ? w[tap + i * l.kernel * l.kernel] : 0.0f);
+    return p;
+  }
 
   template <Rule rule>
-  void RunTile(const Phase &p, int64_t n, int64_t row, int64_t first_block, int64_t last_block, float *dx) const {
-    const int64_t count = std::min(band, p.rows - row), positions = count * p.cols;
-    const Grid in = p.Inputs(l, row, count), out = p.Outputs(row, count);
-    const int64_t first = first_block * kChannels, last = std::min(l.channels, last_block * kChannels);
-    const int64_t pitch = in.Pitch(), size = (last_block - first_block) * kChannels * pitch;
-    float *x = scratch_x.Get(size), *sums = scratch_out.Get(size), *dy = scratch_dy.Get(l.filters * out.Size());
-    for (int64_t c = first; c < last; ++c) Pack(inputs, n * l.channels + c, in, 0.0f, 0.0f, x + (c - first) * pitch);
-    const std::vector<int64_t> offsets = p.Offsets(l, out);
-    const int64_t taps = offsets.size();  // none, where no window looks
-    for (int64_t f = 0; taps && f < l.filters; ++f)
-      Pack(outputs, n * l.filters + f, out, 0.0f, 0.0f, dy + f * out.Size());
-    for (int64_t u = 0; u < positions; u += kVectors * kLanes) {
-      const auto block = positions - u > kLanes ? InputGradBlock<rule, kVectors> : InputGradBlock<rule, 1>;
-      const int64_t from = out.At(u), step = out.At(u + kLanes) - from;
-      for (int64_t c = first; c < last; c += kChannels)
-        block(taps, dy + from, step, offsets.data(), &p.weights[c * taps], x + (c - first) * pitch + u, pitch, mix,
-              sums + (c - first) * pitch + u);
+  void RunTile(int64_t n, int64_t index, float *dx) const {
+    const int64_t row = index * l.stride, count = std::min(band * l.stride, l.height - row), plane = l.height * l.width;
+    const Band out = Outputs(index, CeilDiv(count, l.stride));
+    const int64_t pitch = Outputs(0, band).Pitch(), size = band * l.stride * RowPitch() + kLanes * kLanes;
+    float *dys = scratch_dy.Get(l.filters * pitch), *xs = scratch_x.Get(size), *sums = scratch_out.Get(size);
+    for (int64_t f = 0; f < l.filters; ++f)
+      out.Pack(dy + (n * l.filters + f) * l.out_height * l.out_width, l.out_height, l.out_width, 0.0f, 0.0f,
+               dys + f * pitch);
+    for (int64_t c = 0; c < l.channels; c += kLanes) {
+      const int64_t at = (n * l.channels + c) * plane + row * l.width;
+      ForEachRow(count, [&](int64_t i, int64_t length) {
+        ToLanes(x + at + i * l.width, plane, l.channels - c, length, kZeros, xs + i * RowPitch(), kLanes);
+      });
+      for (const Phase &p : phases) RunPhase<rule>(p, count, c, out.RowPitch(), dys, xs, sums);
+      ForEachRow(count, [&](int64_t i, int64_t length) {
+        FromLanes(sums + i * RowPitch(), plane, l.channels - c, length, dx + at + i * l.width);
+      });
     }
-    for (int64_t c = first; c < last; ++c)
-      Unpack(sums + (c - first) * pitch, in, l.width, dx + (n * l.channels + c) * l.height * l.width);
+  }
+
+  // Calls work(row, length) for each of `count` rows, or for all at once where they lie densely.
+  template <typename Work>
+  void ForEachRow(int64_t count, Work work) const {
+    const bool dense = RowPitch() == l.width * kLanes;
+    for (int64_t i = 0; i < (dense ? 1 : count); ++i) work(i, dense ? count * l.width : l.width);
+  }
+
+  template <Rule rule>
+  void RunPhase(const Phase &p, int64_t count, int64_t c, int64_t dy_pitch, const float *dys, const float *xs,
+                float *sums) const {
+    const int64_t taps = p.offsets.size(), in_row = columns / kRun;
+    const int64_t runs = std::max<int64_t>(0, CeilDiv(count - p.row, l.stride)) * in_row;
+    for (int64_t run = 0; run < runs; run += kInputRuns) {
+      const float *from[kInputRuns];
+      int64_t at[kInputRuns];
+      for (int64_t r = 0; r < kInputRuns; ++r) {
+        const int64_t row = std::min(run + r, runs - 1) / in_row, col = std::min(run + r, runs - 1) % in_row * kRun;
+        from[r] = dys + row * dy_pitch + col;
+        at[r] = (row * l.stride + p.row) * RowPitch() + (col * l.stride + p.col) * kLanes;
+      }
+      InputGradBlock<rule>(taps, from, p.offsets.data(), &p.weights[c * taps], xs, at, l.stride * kLanes, mix, sums);
+    }
   }
 };
 
 // ---- gradient of the filters ----
 
-// Where dy and x of one plane lie for the weight gradient: `lines` lines of `length` positions, whole vectors.
-struct Lines {
-  int64_t lines, length, dy_pitch, x_pitch;
-};
-
-// Of dy[f][q] for each (f, k): the sum of its products with x[offset_k + q], or its sum where that exceeds w[f][k].
+// Of dy[q][f] for each (c, f): the sum of its products with x[q][c], or its sum where that exceeds w[c][f].
 enum class Sum { kOfProducts, kWhereGreater };
 
-// out[f][k] += the sum over all q, for kRows filters and kTaps taps: long dot products, over several images.
+// How one operand of the weight gradient goes on from image to image, row to row, position to position.
+struct Steps {
+  int64_t image, row, position;
+};
+
+// out[c][f] += the sum over all positions, for kBlock channels and a vector of filters.
 template <Sum kind>
-NO_INLINE void WeightGradBlock(int64_t images, const Lines &p, const float *dy, int64_t dy_image, int64_t dy_plane,
-                               const float *x, int64_t x_image, const int64_t *offsets, const float *w, int64_t w_pitch,
-                               float *out, int64_t columns) {
-  Vec sum[kRows][kTaps] = {};
+NO_INLINE void WeightGradBlock(int64_t images, int64_t rows, int64_t columns, const float *dy, const Steps &dy_steps,
+                               const float *x, const Steps &x_steps, const float *w, float *out) {
+  Vec sum[kBlock] = {};
   for (int64_t n = 0; n < images; ++n)
-    for (int64_t line = 0; line < p.lines; ++line) {
-      const float *dys = dy + n * dy_image + line * p.dy_pitch, *xs = x + n * x_image + line * p.x_pitch;
-      for (int64_t q = 0; q < p.length; q += kLanes) {
-        Vec g[kRows];
+    for (int64_t row = 0; row < rows; ++row) {
+      const float *dys = dy + n * dy_steps.image + row * dy_steps.row, *xs = x + n * x_steps.image + row * x_steps.row;
+      for (int64_t q = 0; q < columns; ++q, dys += kLanes, xs += x_steps.position) {
+        const Vec g = InRegister(Load(dys));
         UNROLL
-        for (int f = 0; f < kRows; ++f) g[f] = Load(dys + f * dy_plane + q);
-        UNROLL
-        for (int k = 0; k < kTaps; ++k) {
-          const Vec v = InRegister(Load(xs + offsets[k] + q));
-          UNROLL
-          for (int f = 0; f < kRows; ++f)
-            sum[f][k] = kind == Sum::kOfProducts ? sum[f][k] + g[f] * v
-                                                 : AddWhereGreater(sum[f][k], g[f], v, w + f * w_pitch + k);
-        }
+        for (int c = 0; c < kBlock; ++c)
+          sum[c] = kind == Sum::kOfProducts ? AddProduct(sum[c], g, xs + c)
+                                            : AddWhereGreater(sum[c], g, xs + c, Load(w + c * kLanes));
       }
     }
   UNROLL
-  for (int f = 0; f < kRows; ++f)
-    UNROLL
-    for (int k = 0; k < kTaps; ++k) out[f * columns + k] += Reduce(sum[f][k]);
+  for (int c = 0; c < kBlock; ++c) Store(out + c * kLanes, Load(out + c * kLanes) + sum[c]);
 }
 
 // dw = sum dy * (mix * (x - w) + (1 - mix) * sign(x - w)), x and w centred. It is made of sum dy * (x - w) =
-// (sum dy * x) - w * (sum dy), and of sum dy * sign(x - w) = 2 * (sum of dy where x > w) - (sum dy). Each group of tiles
-// has sums of its own, added up in order at the end.
+// (sum dy * x) - w * (sum dy), and of sum dy * sign(x - w) = 2 * (sum of dy where x > w) - (sum dy). Each group of
+// tiles has sums of its own, added up in order at the end.
 class WeightGrad {
  public:
-  WeightGrad(const Layer &layer, const float *dy, const float *x, const float *weights, float mix_)
-      : l(layer), mix(mix_), inputs{x, l.batch * l.channels, l.height, l.width},
-        outputs{dy, l.batch * l.filters, l.out_height, l.out_width}, window(l.kernel * l.kernel),
-        filters(RoundUp(l.filters, kRows)), centres(Centres(l, weights)), w_pitch(RoundUp(l.taps, kTaps) + kTaps),
-        w(filters * w_pitch, 0.0f),
-        rows(BandRows(l.out_height, [&](int64_t n) { return TileSize(n); })), bands(CeilDiv(l.out_height, rows)),
-        images(std::max<int64_t>(
-            1, std::min({l.batch, kDotLength / (rows * l.out_width), kTileSize / TileSize(rows)}))),
+  WeightGrad(const Layer &layer, const float *dy_, const float *x_, const float *weights, float mix_)
+      : l(layer), mix(mix_), dy(dy_), x(x_), window(l.kernel * l.kernel), blocks(CeilDiv(l.channels, kBlock)),
+        vectors(CeilDiv(l.filters, kLanes)), centres(Centres(l, weights)), w(Size(blocks), 0.0f),
+        rows(std::max<int64_t>(1, std::min(l.out_height, kSumLength / l.out_width))),
+        bands(CeilDiv(l.out_height, rows)),
+        images(std::max<int64_t>(1, std::min(l.batch, kSumLength / (rows * l.out_width)))),
         tiles(CeilDiv(l.batch, images) * bands),
-        groups(std::min({tiles, kGroups, std::max<int64_t>(1, kGroupsSize / (filters * l.taps))})),
-        parts(Parts(l, groups, l.channels)) {
-    for (int64_t f = 0; f < l.filters; ++f)
-      for (int64_t k = 0; k < l.taps; ++k) w[f * w_pitch + k] = weights[f * l.taps + k] - centres[k / window];
+        groups(std::min({tiles, kGroups, std::max<int64_t>(1, kGroupsSize / Size(blocks))})),
+        parts(groups < 2 * l.threads ? std::min(blocks, CeilDiv(2 * l.threads, groups)) : 1) {
+    for (int64_t c = 0; c < l.channels; ++c)
+      for (int64_t i = 0; i < window; ++i)
+        for (int64_t f = 0; f < l.filters; ++f)
+          w[At(f, c, i)] = weights[(f * l.channels + c) * window + i] - centres[c];
   }
 
   void Run(float *dw) const {
-    std::vector<std::vector<float>> products(groups * parts), greater(groups * parts);
-    std::vector<double> sums(groups * l.filters, 0.0);
+    const int64_t size = Size(blocks);
+    const std::unique_ptr<float[]> products(mix != 0.0 ? new float[groups * size] : nullptr);
+    const std::unique_ptr<float[]> greater(mix != 1.0 ? new float[groups * size] : nullptr);
+    std::vector<double> sums(groups * vectors * kLanes, 0.0);
     Threads::ForEach(l.threads, groups * parts, [&](int64_t item) {
       const int64_t part = item % parts, group = item / parts;
-      products[item].assign(filters * Columns(part), 0.0f);
-      greater[item].assign(filters * Columns(part), 0.0f);
+      const int64_t first = blocks * part / parts, last = blocks * (part + 1) / parts;
+      for (float *out : {products.get(), greater.get()})
+        if (out) std::fill_n(out + group * size + Size(first), Size(last - first), 0.0f);
       for (int64_t tile = group; tile < tiles; tile += groups)
-        RunTile(tile, part, products[item].data(), greater[item].data(), part ? nullptr : &sums[group * l.filters]);
+        RunTile(tile, first, last, products.get() + group * size, greater.get() + group * size,
+                part ? nullptr : &sums[group * vectors * kLanes]);
     });
-    Threads::ForEach(l.threads, l.filters, [&](int64_t f) {
-      double sum = 0.0;
-      for (int64_t group = 0; group < groups; ++group) sum += sums[group * l.filters + f];
-      for (int64_t part = 0; part < parts; ++part)
-        for (int64_t k = 0, tap = FirstChannel(part) * window; tap < FirstChannel(part + 1) * window; ++k, ++tap) {
-          double linear = -w[f * w_pitch + tap] * sum, sign = -sum;
-          for (int64_t group = 0; group < groups; ++group) {
-            linear += products[group * parts + part][f * Columns(part) + k];
-            sign += 2.0 * greater[group * parts + part][f * Columns(part) + k];
-          }
-          dw[f * l.taps + tap] = static_cast<float>(mix * linear + (1.0 - mix) * sign);
-        }
+    for (int64_t group = 1; group < groups; ++group)
+      for (int64_t f = 0; f < vectors * kLanes; ++f) sums[f] += sums[group * vectors * kLanes + f];
+    Threads::ForEach(l.threads, l.channels * window, [&](int64_t tap) {
+      for (int64_t v = 0; v < vectors; ++v)
+        Combine(tap / window, tap % window, v, products.get(), greater.get(), &sums[v * kLanes], dw);
     });
   }
 
  private:
   const Layer &l;
   const double mix;
-  const Planes inputs, outputs;
-  const int64_t window, filters;             // taps of a channel; filters in whole blocks
+  const float *dy, *x;
+  const int64_t window, blocks, vectors;     // taps of a channel; blocks of channels, vectors of filters
   const std::vector<float> centres;
-  const int64_t w_pitch;
-  std::vector<float> w;                      // centred, `w_pitch` floats for a filter
+  std::vector<float> w;                      // centred, as At says
   const int64_t rows, bands, images, tiles;  // a tile is `rows` rows of `images` images
-  const int64_t groups, parts;               // of tiles; of channels
+  const int64_t groups, parts;               // of tiles; of blocks
 
-  Grid Outputs(int64_t row, int64_t n) const { return {row, 0, 1, n, l.out_width, 1, 0}; }
-  int64_t TileSize(int64_t n) const { return InputTile(l, 0, n).Size() + filters * Outputs(0, n).Size(); }
-  int64_t FirstChannel(int64_t part) const { return l.channels * part / parts; }
-  int64_t Columns(int64_t part) const {
-    return RoundUp((FirstChannel(part + 1) - FirstChannel(part)) * window, kTaps);
+  // Sums and weights lie as [block of channels, tap, vector of filters, channel of the block, lane].
+  int64_t Size(int64_t n) const { return n * window * vectors * kBlock * kLanes; }
+  int64_t At(int64_t f, int64_t c, int64_t i) const {
+    return (((c / kBlock * window + i) * vectors + f / kLanes) * kBlock + c % kBlock) * kLanes + f % kLanes;
   }
 
-  void RunTile(int64_t index, int64_t part, float *product, float *greater, double *sum) const {
-    const int64_t row = index % bands * rows, first = index / bands * images, count = std::min(images, l.batch - first);
-    const int64_t columns = Columns(part), length = RoundUp(rows * l.out_width, kLanes);
-    const InputTile tile(l, row, rows);
-    const Grid grid = Outputs(row, rows);
-    const int64_t pitch = grid.Pitch(), dy_image = filters * pitch;
-    const Lines lines = tile.grid.Joint() ? Lines{rows, l.out_width, l.out_width, tile.grid.RowPitch()}
-                                          : Lines{1, length, 0, 0};
-    float *x = scratch_x.Get(count * tile.Size()), *dy = scratch_dy.Get(count * dy_image);
-    for (int64_t n = 0; n < count; ++n) {
-      tile.PackChannels(inputs, first + n, centres, FirstChannel(part), FirstChannel(part + 1), x + n * tile.Size());
-      for (int64_t f = 0; f < l.filters; ++f)
-        Pack(outputs, (first + n) * l.filters + f, grid, 0.0f, 0.0f, dy + n * dy_image + f * pitch);
-      std::fill(dy + n * dy_image + l.filters * pitch, dy + (n + 1) * dy_image, 0.0f);
+  // Writes tap i of channel c for a vector of filters.
+  void Combine(int64_t c, int64_t i, int64_t v, const float *products, const float *greater, const double *sums,
+               float *dw) const {
+    const int64_t at = At(v * kLanes, c, i), size = Size(blocks);
+    double linear[kLanes], sign[kLanes];
+    for (int f = 0; f < kLanes; ++f) linear[f] = -w[at + f] * sums[f], sign[f] = -sums[f];
+    for (int64_t group = 0; group < groups; ++group)
+      for (int f = 0; f < kLanes; ++f) {
+        if (products) linear[f] += products[group * size + at + f];
+        if (greater) sign[f] += 2.0 * greater[group * size + at + f];
+      }
+    float *out = dw + (v * kLanes * l.channels + c) * window + i;
+    for (int64_t f = 0; f < std::min<int64_t>(kLanes, l.filters - v * kLanes); ++f)
+      out[f * l.taps] = static_cast<float>(mix * linear[f] + (1.0 - mix) * sign[f]);
+  }
+
+  // Adds what a tile gives to blocks [first_block, last_block), and, where wanted, to the sums of dy.
+  void RunTile(int64_t index, int64_t first_block, int64_t last_block, float *products, float *greater,
+               double *sums) const {
+    const int64_t row = index % bands * rows, first = index / bands * images;
+    const int64_t count = std::min(images, l.batch - first), height = std::min(rows, l.out_height - row);
+    const int64_t width = (l.out_width - 1) * l.stride + l.kernel;  // of the inputs that are read
+    const Steps dy_steps{rows * l.out_width * kLanes, l.out_width * kLanes, kLanes};
+    const Steps x_steps{((rows - 1) * l.stride + l.kernel) * width * kBlock, l.stride * width * kBlock,
+                        l.stride * kBlock};
+    const int64_t dy_size = images * dy_steps.image, x_size = images * x_steps.image, behind = kLanes * kBlock;
+    float *dys = scratch_dy.Get(vectors * dy_size + behind), *xs = scratch_x.Get(x_size + behind);
+    for (int64_t v = 0; v < vectors; ++v)
+      for (int64_t n = 0; n < count; ++n)
+        ToLanes(dy + (((first + n) * l.filters + v * kLanes) * l.out_height + row) * l.out_width,
+                l.out_height * l.out_width, l.filters - v * kLanes, height * l.out_width, kZeros,
+                dys + v * dy_size + n * dy_steps.image, kLanes);
+    for (int64_t block = first_block; block < last_block; ++block) {
+      for (int64_t n = 0; n < count; ++n)
+        PackInputs(first + n, block * kBlock, row * l.stride - l.padding, (height - 1) * l.stride + l.kernel, width,
+                   xs + n * x_steps.image);
+      const auto run = [&](auto sum_block, float *out) {
+        for (int64_t v = 0; v < vectors; ++v)
+          for (int64_t i = 0; i < window; ++i) {
+            const int64_t at = At(v * kLanes, block * kBlock, i);
+            sum_block(count, height, l.out_width, dys + v * dy_size, dy_steps,
+                      xs + (i / l.kernel * width + i % l.kernel) * kBlock, x_steps, &w[at], out + at);
+          }
+      };
+      if (mix != 0.0) run(WeightGradBlock<Sum::kOfProducts>, products);
+      if (mix != 1.0) run(WeightGradBlock<Sum::kWhereGreater>, greater);
     }
-    std::vector<int64_t> offsets = tile.Offsets(FirstChannel(part), FirstChannel(part + 1));
-    offsets.resize(columns, offsets[0]);
-    const auto run = [&](auto block, float *out) {
-      for (int64_t k = 0; k < columns; k += kTaps)
-        for (int64_t f = 0; f < filters; f += kRows)
-          block(count, lines, dy + f * pitch, dy_image, pitch, x, tile.Size(), &offsets[k],
-                &w[f * w_pitch + FirstChannel(part) * window + k], w_pitch, out + f * columns + k, columns);
-    };
-    if (mix != 0.0) run(WeightGradBlock<Sum::kOfProducts>, product);
-    if (mix != 1.0) run(WeightGradBlock<Sum::kWhereGreater>, greater);
-    for (int64_t f = 0; sum && f < l.filters; ++f)
+    for (int64_t v = 0; sums && v < vectors; ++v)
       for (int64_t n = 0; n < count; ++n) {
         Vec lanes = {};
-        for (int64_t q = 0; q < length; q += kLanes) lanes += Load(dy + n * dy_image + f * pitch + q);
-        sum[f] += Reduce(lanes);
+        const float *image = dys + v * dy_size + n * dy_steps.image;
+        for (int64_t q = 0; q < height * l.out_width; ++q) lanes += Load(image + q * kLanes);
+        for (int i = 0; i < kLanes; ++i) sums[v * kLanes + i] += lanes[i];
       }
+  }
+
+  // kBlock channels from c on, centred: [row, column, channel], from row `top` and column -padding on.
+  void PackInputs(int64_t n, int64_t c, int64_t top, int64_t height, int64_t width, float *out) const {
+    float outside[kBlock] = {}, centre[kBlock] = {};
+    for (int64_t i = 0; i < std::min<int64_t>(kBlock, l.channels - c); ++i) outside[i] = -(centre[i] = centres[c + i]);
+    const int64_t before = std::min(l.padding, width), inside = std::max<int64_t>(0, std::min(l.width, width - before));
+    const auto pad = [&](int64_t from, int64_t to) {
+      for (int64_t q = from; q < to; ++q) std::copy_n(outside, kBlock, out + q * kBlock);
+    };
+    for (int64_t row = top; row < top + height; ++row, out += width * kBlock) {
+      const bool there = row >= 0 && row < l.height;
+      pad(0, there ? before : width);
+      if (!there) continue;
+      for (int64_t i = 0; i < kBlock; i += kLanes)
+        ToLanes(x + ((n * l.channels + c + i) * l.height + row) * l.width, l.height * l.width, l.channels - c - i,
+                inside, centre + i, out + before * kBlock + i, kBlock);
+      pad(before + inside, width);
+    }
   }
 };
 

@@ -14,11 +14,11 @@
 // ============================================================================
 // How images are laid out for the inner loops of an adder layer.
 //
-// No patches are copied: a tap of the window is a pointer into a tile, which holds some rows of an image with their
-// padding, and nothing is computed for the padding. Where the rows of the output are no whole vectors, vectors have to
-// run over row ends; then the tile is packed once for each column of the window, each time shifted by one column and
-// dense, exactly as wide as the output: k copies instead of k * k. Stride s packs every s-th column in that way, and
-// the rows in s phases, so that a step of the window is one row again.
+// Of a pair (x, w), or (dy, x), one operand lies along the lanes of a vector, for kLanes channels or filters, and the
+// other is read from memory value by value and broadcast, which costs nothing. So no patches are copied, and kernel,
+// stride and width of the image are distances between pointers. Two layouts serve all passes:
+// - a band: some rows of a plane with what lies outside it, for values to be broadcast;
+// - lanes: the channels of a position side by side, by transposing.
 #ifndef ADDERNGD_PACKING_H_
 #define ADDERNGD_PACKING_H_
 
@@ -63,140 +63,88 @@ class Scratch {
   std::vector<float> memory_;
 };
 
-// Planes [height, width] of a tensor.
-struct Planes {
-  const float *data;
-  int64_t count, height, width;
-
-  const float *Plane(int64_t i) const { return data + i * height * width; }
-  const float *End() const { return Plane(count); }
-};
-
-// Values `step` apart in a plane, rows x cols of them from (row, col) on, and the same again `shifts` - 1 times, each
-// `shift` (1 or -1) columns further. They may lie outside the plane. In memory:
-// - joint, if there are several shifts and the rows are whole vectors: each row with the columns for all shifts, which
-//   differ by a pointer only;
-// - or one copy for each shift, `Pitch` floats apart, its rows side by side.
-struct Grid {
-  int64_t row, col, step, rows, cols, shifts, shift;
-
-  bool Joint() const { return shifts > 1 && step == 1 && cols % kLanes == 0; }
-  int64_t Copies() const { return Joint() ? 1 : shifts; }
-  int64_t Columns() const { return Joint() ? cols + shifts - 1 : cols; }
-  int64_t Leftmost() const { return col + std::min<int64_t>(0, (shifts - 1) * shift); }  // column, over all shifts
-  int64_t RowPitch() const { return Joint() ? RoundUp(Columns(), kCacheLine) : cols; }
-  // With room for one vector more, and an odd number of cache lines, so that the planes of a tile do not compete for
-  // the same places in the cache.
-  int64_t Pitch() const { return (CeilDiv(rows * RowPitch() + kLanes, kCacheLine) | 1) * kCacheLine; }
-  int64_t Size() const { return Copies() * Pitch(); }
-
-  // Where shift i starts, and from there the vector of positions q, q + 1, ...
-  int64_t Shift(int64_t i) const { return Joint() ? (shift > 0 ? i : shifts - 1 - i) : i * Pitch(); }
-  int64_t At(int64_t q) const { return Joint() ? q / cols * RowPitch() + q % cols : q; }
-};
-
-template <int kStep>  // 0: any other
-inline Vec LoadStrided(const float *p, int64_t step) {
-  if (kStep == 1) return Load(p);
-  if (kStep == 2) return LoadEven(p);
-  Vec v;
-  for (int i = 0; i < kLanes; ++i) v[i] = p[i * step];
+// A vector of p[0], p[step], p[2 * step], ..., of which the first n are there; kStep is `step`, or 0 for any.
+template <int kStep>
+inline Vec LoadStrided(const float *p, int64_t step, int64_t n) {
+  if (kStep == 1) return LoadFirst(p, n);
+  if (kStep == 2) return EvenLanes(LoadFirst(p, 2 * n - 1), LoadFirst(p + kLanes, 2 * n - 1 - kLanes));
+  Vec v = {};
+  for (int64_t i = 0; i < std::min<int64_t>(n, kLanes); ++i) v[i] = p[i * step];
   return v;
 }
 
-// One row of a grid, less `centre`, with `outside` for the columns that the plane does not have.
-template <int kStep>
-inline void PackRow(const float *row, int64_t width, const Grid &g, float centre, float outside, float *out) {
-  const int64_t step = kStep ? kStep : g.step;
-  const int64_t columns = g.Columns(), copies = g.Copies(), pitch = g.Pitch();
-  int64_t first = g.Joint() ? g.Leftmost() : g.col;
-  for (int64_t copy = 0; copy < copies; ++copy, first += g.shift, out += pitch) {
-    for (int64_t i = 0; i < columns; i += kLanes)
-      Store(out + i, LoadStrided<kStep>(row + first + i * step, step) - centre);
-    for (int64_t i = 0, column = first; column < 0 && i < columns; ++i, column += step) out[i] = outside;
-    for (int64_t i = columns - 1, column = first + i * step; column >= width && i >= 0; --i, column -= step)
-      out[i] = outside;
-  }
+// n values, and what more fits the last vector.
+inline void Fill(float *out, int64_t n, float value) {
+  for (int64_t i = 0; i < n; i += kLanes) Store(out + i, Splat(value));
 }
 
-// Packs a plane. Whole vectors are read and written: what is read from beyond the row is overwritten, as is what is too
-// much at the end of a packed row, by the next one; a vector of zeros ends each copy. A row too near to either end of
-// the tensor is read from a copy between margins.
-inline void Pack(const Planes &planes, int64_t index, const Grid &g, float centre, float outside, float *out) {
-  static thread_local Scratch scratch;
-  const int64_t first = g.Leftmost(), width = planes.width;
-  const int64_t length = RoundUp(g.Columns(), kLanes) * g.step + g.shifts - 1;
-  const int64_t copies = g.Copies(), pitch = g.Pitch(), row_pitch = g.RowPitch();
-  for (int64_t r = 0; r < g.rows; ++r, out += row_pitch) {
-    const int64_t in = g.row + r * g.step;
-    if (in < 0 || in >= planes.height) {
-      for (int64_t copy = 0; copy < copies; ++copy) std::fill_n(out + copy * pitch, row_pitch, outside);
-      continue;
-    }
-    const float *row = planes.Plane(index) + in * width;
-    for (int64_t i = 0; i < width; i += kCacheLine) __builtin_prefetch(row + planes.height * width + i);  // next plane
-    if (row - planes.data + first < 0 || planes.End() - row < first + length) {
-      const int64_t margin = std::max<int64_t>(0, -first);
-      float *line = scratch.Get(margin + std::max(width, first + length)) + margin;
-      std::memcpy(line, row, width * sizeof(float));
-      row = line;
-    }
-    if (g.step == 1) PackRow<1>(row, width, g, centre, outside, out);
-    else if (g.step == 2) PackRow<2>(row, width, g, centre, outside, out);
-    else PackRow<0>(row, width, g, centre, outside, out);
-  }
-  for (int64_t copy = 0; copy < copies; ++copy) Store(out + copy * pitch, Vec{});
-}
+// Rows and columns of a plane from (row, col) on, maybe outside it. Columns are dealt out to `step` parts of `cols`
+// each, so that what is `step` apart in the image lies side by side: [row, part, column of the part]. Only the first
+// `parts` parts, and rows, of each `step` are wanted.
+struct Band {
+  int64_t row, col, rows, cols, step, parts;
 
-// The reverse, for a grid inside the plane and without shifts.
-inline void Unpack(const float *packed, const Grid &g, int64_t width, float *plane) {
-  for (int64_t r = 0; r < g.rows; ++r, packed += g.RowPitch()) {
-    float *to = plane + (g.row + r * g.step) * width + g.col;
-    if (g.step == 1) std::memcpy(to, packed, g.cols * sizeof(float));
-    else for (int64_t i = 0; i < g.cols; ++i) to[i * g.step] = packed[i];
-  }
-}
+  int64_t RowPitch() const { return parts * cols; }
+  // With room for one vector more, and an odd number of cache lines, so that the planes of a tile do not compete for
+  // the same places in the cache.
+  int64_t Pitch() const { return (CeilDiv(rows * RowPitch() + kLanes, kCacheLine) | 1) * kCacheLine; }
+  // Where row i and column j lie, counted from the first; the column's neighbours are `step` columns away.
+  int64_t At(int64_t i, int64_t j) const { return i * RowPitch() + j % step * cols + j / step; }
 
-// The inputs of `rows` output rows from `row` on, packed as [channel, row phase, grid].
-struct InputTile {
-  const Layer &l;
-  int64_t phases;
-  Grid grid;
-
-  InputTile(const Layer &layer, int64_t row, int64_t rows)
-      : l(layer), phases(std::min(l.kernel, l.stride)),
-        grid{row * l.stride - l.padding, -l.padding, l.stride, rows + (l.kernel - 1) / l.stride, l.out_width,
-             l.kernel, 1} {}
-
-  int64_t ChannelSize() const { return phases * grid.Size(); }
-  int64_t Size() const { return l.channels * ChannelSize(); }
-
-  // Where each tap (c, i, j) starts, for channels [first, last).
-  std::vector<int64_t> Offsets(int64_t first, int64_t last) const {
-    std::vector<int64_t> offsets;
-    for (int64_t c = first; c < last; ++c)
-      for (int64_t i = 0; i < l.kernel; ++i)
-        for (int64_t j = 0; j < l.kernel; ++j)
-          offsets.push_back(c * ChannelSize() + i % l.stride * grid.Size() + grid.Shift(j) +
-                            i / l.stride * grid.RowPitch());
-    return offsets;
-  }
-
-  void PackPlane(const Planes &planes, int64_t index, float centre, float outside, float *out) const {
-    for (int64_t phase = 0; phase < phases; ++phase) {
-      Grid g = grid;
-      g.row += phase;
-      Pack(planes, index, g, centre, outside, out + phase * grid.Size());
+  // Packs a plane, less `centre`, with `outside` where there is none. Whole vectors are written: what is too much is
+  // overwritten by what follows.
+  void Pack(const float *plane, int64_t height, int64_t width, float centre, float outside, float *out) const {
+    for (int64_t i = 0; i < rows; ++i, out += RowPitch()) {
+      if (step > 1 && i % step >= parts) continue;
+      const float *from = plane + (row + i) * width;
+      if (row + i < 0 || row + i >= height) Fill(out, RowPitch(), outside);
+      else if (step == 1) PackRow<1>(from, width, centre, outside, out);
+      else if (step == 2) PackRow<2>(from, width, centre, outside, out);
+      else PackRow<0>(from, width, centre, outside, out);
     }
   }
 
-  // Channels [first, last) of image n, each less its centre.
-  void PackChannels(const Planes &x, int64_t n, const std::vector<float> &centres, int64_t first, int64_t last,
-                    float *out) const {
-    for (int64_t c = first; c < last; ++c)
-      PackPlane(x, n * l.channels + c, centres[c], -centres[c], out + c * ChannelSize());
+ private:
+  template <int kStep>
+  void PackRow(const float *from, int64_t width, float centre, float outside, float *out) const {
+    const int64_t apart = kStep ? kStep : step;
+    for (int64_t first = col; first < col + parts; ++first, out += cols) {
+      const int64_t before = first < 0 ? std::min(cols, CeilDiv(-first, apart)) : 0;
+      const int64_t end = std::max(before, std::min(cols, CeilDiv(width - first, apart)));
+      Fill(out, before, outside);
+      for (int64_t j = before; j < end; j += kLanes)
+        Store(out + j, LoadStrided<kStep>(from + first + j * apart, apart, end - j) - centre);
+      Fill(out + end, cols - end, outside);
+    }
   }
 };
+
+// Values [0, count) of up to kLanes planes, `plane` floats apart, side by side: out[position][lane], positions `pitch`
+// floats apart. Lanes without a plane are 0. Whole vectors are written, also behind the last position.
+inline void ToLanes(const float *in, int64_t plane, int64_t planes, int64_t count, const float *centres, float *out,
+                    int64_t pitch) {
+  for (int64_t q = 0; q < count; q += kLanes) {
+    Vec v[kLanes];
+    UNROLL
+    for (int i = 0; i < kLanes; ++i) v[i] = i < planes ? LoadFirst(in + i * plane + q, count - q) - centres[i] : Vec{};
+    Transpose(v);
+    UNROLL
+    for (int i = 0; i < kLanes; ++i) Store(out + (q + i) * pitch, v[i]);
+  }
+}
+
+// The reverse, from positions that lie densely.
+inline void FromLanes(const float *in, int64_t plane, int64_t planes, int64_t count, float *out) {
+  for (int64_t q = 0; q < count; q += kLanes) {
+    Vec v[kLanes];
+    UNROLL
+    for (int i = 0; i < kLanes; ++i) v[i] = Load(in + (q + i) * kLanes);
+    Transpose(v);
+    UNROLL
+    for (int i = 0; i < kLanes; ++i)
+      if (i < planes) StoreFirst(out + i * plane + q, v[i], count - q);
+  }
+}
 
 // The most rows, of `rows`, that fit a tile, in bands as even as can be; size(n) is the size of a tile of n rows.
 template <typename Size>

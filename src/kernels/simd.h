@@ -18,6 +18,8 @@
 #define ADDERNGD_SIMD_H_
 
 #include <cstdint>
+#include <cstring>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -70,11 +72,10 @@ inline Vec One() {
 
 inline float Reduce(Vec v) { return _mm512_reduce_add_ps(v); }
 
-// p[0], p[2], p[4], ...
-inline Vec LoadEven(const float *p) {
-  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  return _mm512_permutex2var_ps(Load(p), even, Load(p + kLanes));
-}
+// The first n of a vector's values, or all of them if there are more; zeros behind, nothing is read or written there.
+inline __mmask16 FirstLanes(int64_t n) { return n >= kLanes ? 0xffff : (1u << (n > 0 ? n : 0)) - 1; }
+inline Vec LoadFirst(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(FirstLanes(n), p); }
+inline void StoreFirst(float *p, Vec v, int64_t n) { _mm512_mask_storeu_ps(p, FirstLanes(n), v); }
 
 // A value in memory that is broadcast as an operand costs nothing, while a broadcast of its own takes the place of an
 // arithmetic instruction. The compiler prefers to share one among several vectors, hence the assembler.
@@ -92,24 +93,17 @@ inline Vec AddProduct(Vec sum, Vec x, const float *w) {
   return sum;
 }
 
-// x - *w, by either pair of units.
+// x - w, by either pair of units.
 template <bool by_multiply_add>
-inline Vec Difference(Vec x, const float *w, Vec one) {
-  Vec d = x;
-  if (by_multiply_add)
-    asm("vfmsub213ps %2%{1to16%}, %1, %0" : "+v"(d) : "v"(one), "m"(*w));
-  else
-    asm("vsubps %2%{1to16%}, %1, %0" : "=v"(d) : "v"(x), "m"(*w));
-  return d;
-}
+inline Vec Difference(Vec x, Vec w, Vec one) { return by_multiply_add ? _mm512_fmsub_ps(x, one, w) : x - w; }
 
 // clip(d, -1, 1), in one instruction: the lesser of |d| and 1 with the sign of d.
 inline Vec Clip(Vec d, Vec one) { return _mm512_range_ps(d, one, 2); }
 
-// sum + g where x > *w.
-inline Vec AddWhereGreater(Vec sum, Vec g, Vec x, const float *w) {
+// sum + g where *x > w.
+inline Vec AddWhereGreater(Vec sum, Vec g, const float *x, Vec w) {
   __mmask16 greater;
-  asm("vcmpps $30, %2%{1to16%}, %1, %0" : "=Yk"(greater) : "v"(x), "m"(*w));
+  asm("vcmpps $17, %2%{1to16%}, %1, %0" : "=Yk"(greater) : "v"(w), "m"(*x));  // w < x
   return _mm512_mask_add_ps(sum, greater, sum, g);
 }
 
@@ -121,10 +115,16 @@ inline float Reduce(Vec v) {
   return sum;
 }
 
-inline Vec LoadEven(const float *p) {
-  Vec v;
-  for (int i = 0; i < kLanes; ++i) v[i] = p[2 * i];
+inline Vec LoadFirst(const float *p, int64_t n) {
+  if (n >= kLanes) return Load(p);
+  Vec v = {};
+  if (n > 0) std::memcpy(&v, p, n * sizeof(float));
   return v;
+}
+
+inline void StoreFirst(float *p, Vec v, int64_t n) {
+  if (n >= kLanes) Store(p, v);
+  else if (n > 0) std::memcpy(p, &v, n * sizeof(float));
 }
 
 // The same distribution of work, where a plain difference would be the third of three instructions for one pair of
@@ -132,16 +132,16 @@ inline Vec LoadEven(const float *p) {
 #if defined(__FMA__)
 inline Vec AddMax(Vec sum, Vec x, const float *w, Vec one) { return Max(x, Splat(*w)) * one + sum; }
 template <bool>
-inline Vec Difference(Vec x, const float *w, Vec one) { return x * one - Splat(*w); }
+inline Vec Difference(Vec x, Vec w, Vec one) { return _mm256_fmsub_ps(x, one, w); }
 #else
 inline Vec AddMax(Vec sum, Vec x, const float *w, Vec) { return Max(x, Splat(*w)) + sum; }
 template <bool>
-inline Vec Difference(Vec x, const float *w, Vec) { return x - Splat(*w); }
+inline Vec Difference(Vec x, Vec w, Vec) { return x - w; }
 #endif
 
 inline Vec AddProduct(Vec sum, Vec x, const float *w) { return sum + x * *w; }
 inline Vec Clip(Vec d, Vec one) { return Max(-one, Min(one, d)); }  // in this order a NaN passes through
-inline Vec AddWhereGreater(Vec sum, Vec g, Vec x, const float *w) { return sum + (x > Splat(*w) ? g : Vec{}); }
+inline Vec AddWhereGreater(Vec sum, Vec g, const float *x, Vec w) { return sum + (Splat(*x) > w ? g : Vec{}); }
 
 #endif
 
@@ -153,6 +153,40 @@ inline Vec InRegister(Vec v) {
   asm("" : "+w"(v));
 #endif
   return v;
+}
+
+// Lanes of a and b: those of b count from kLanes on.
+#if defined(__clang__)
+template <int... lanes>
+inline Vec Shuffle(Vec a, Vec b) { return __builtin_shufflevector(a, b, lanes...); }
+#else
+template <int... lanes>
+inline Vec Shuffle(Vec a, Vec b) {
+  typedef int32_t Indices __attribute__((vector_size(4 * kLanes)));
+  return __builtin_shuffle(a, b, Indices{lanes...});
+}
+#endif
+
+// a[0], a[2], ..., b[0], b[2], ...
+template <int... lane>
+inline Vec EvenLanes(Vec a, Vec b, std::integer_sequence<int, lane...>) { return Shuffle<2 * lane...>(a, b); }
+inline Vec EvenLanes(Vec a, Vec b) { return EvenLanes(a, b, std::make_integer_sequence<int, kLanes>{}); }
+
+// Transposes a square of kLanes vectors: its quarters of `size` x `size`, then theirs.
+template <int size, int... lane>
+inline void SwapQuarters(Vec *v, std::integer_sequence<int, lane...>) {
+  UNROLL
+  for (int i = 0; i < kLanes; ++i) {
+    if (i & size) continue;
+    const Vec upper = v[i], lower = v[i + size];
+    v[i] = Shuffle<(lane & size ? kLanes + lane - size : lane)...>(upper, lower);
+    v[i + size] = Shuffle<(lane & size ? kLanes + lane : lane + size)...>(upper, lower);
+  }
+}
+template <int size = kLanes / 2>
+inline void Transpose(Vec *v) {
+  SwapQuarters<size>(v, std::make_integer_sequence<int, kLanes>{});
+  if constexpr (size > 1) Transpose<size / 2>(v);
 }
 
 #endif  // ADDERNGD_SIMD_H_
