@@ -127,6 +127,16 @@ def test_mixed_gradients_match_the_oracle(backend, mode, name, mix):
     assert max(errors(got, expected(case, *tensors, mix=mix))) < TOLERANCE
 
 
+@backends
+def test_equal_values_have_no_sign(backend):
+    """Integers are often equal, numbers drawn at random hardly ever."""
+    case = CASES["3x3"]
+    x, w, dy = numbers(case)
+    x, w = np.round(2 * x), np.round(2 * w)
+    got = measured(_mixed(case.stride, case.padding, backend), x, w, dy, ms.Tensor(np.zeros(2, np.float32)))
+    assert max(errors(got, expected(case, x, w, dy, mix=(0.0, 0.0)))) < TOLERANCE
+
+
 @functools.lru_cache(maxsize=None)
 def _mixed(stride, padding, backend):
     return MixedAdderOp(stride, padding, backend=backend)

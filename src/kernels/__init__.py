@@ -32,7 +32,7 @@ def select(backend, stride, padding, norm=1, mixed=False):
     argument `mix` [2], how much of the gradient of norm 2 there is in dx and in dw:
 
         dx = sum dy * (mix[0] * (w - x) + (1 - mix[0]) * clip(w - x, -1, 1))
-        dw = sum dy * (mix[1] * (x - w) + (1 - mix[1]) * sign(x - w)), where sign(0) is -1
+        dw = sum dy * (mix[1] * (x - w) + (1 - mix[1]) * sign(x - w)), where sign(0) is 0
 
     Args:
         backend (str): "composed" takes built-in MindSpore operators, which run everywhere and can be exported;

@@ -366,15 +366,16 @@ class InputGrad {
         from[r] = dys + row * dy_pitch + col;
         at[r] = (row * l.stride + p.row) * RowPitch() + (col * l.stride + p.col) * kLanes;
       }
-      InputGradBlock<rule>(taps, from, p.offsets.data(), &p.weights[c * taps], xs, at, l.stride * kLanes, mix, sums);
+      InputGradBlock<rule>(taps, from, p.offsets.data(), p.weights.data() + c * taps, xs, at, l.stride * kLanes, mix,
+                           sums);
     }
   }
 };
 
 // ---- gradient of the filters ----
 
-// Of dy[q][f] for each (c, f): the sum of its products with x[q][c], or its sum where that exceeds w[c][f].
-enum class Sum { kOfProducts, kWhereGreater };
+// Of dy[q][f] for each (c, f): the sum of its products with x[q][c], or with the sign of x[q][c] - w[c][f].
+enum class Sum { kOfProducts, kOfSigns };
 
 // How one operand of the weight gradient goes on from image to image, row to row, position to position.
 struct Steps {
@@ -394,21 +395,21 @@ NO_INLINE void WeightGradBlock(int64_t images, int64_t rows, int64_t columns, co
         UNROLL
         for (int c = 0; c < kBlock; ++c)
           sum[c] = kind == Sum::kOfProducts ? AddProduct(sum[c], g, xs + c)
-                                            : AddWhereGreater(sum[c], g, xs + c, Load(w + c * kLanes));
+                                            : AddSign(sum[c], g, xs + c, Load(w + c * kLanes));
       }
     }
   UNROLL
   for (int c = 0; c < kBlock; ++c) Store(out + c * kLanes, Load(out + c * kLanes) + sum[c]);
 }
 
-// dw = sum dy * (mix * (x - w) + (1 - mix) * sign(x - w)), x and w centred. It is made of sum dy * (x - w) =
-// (sum dy * x) - w * (sum dy), and of sum dy * sign(x - w) = 2 * (sum of dy where x > w) - (sum dy). Each group of
-// tiles has sums of its own, added up in order at the end.
+// dw = mix * sum dy * (x - w) + (1 - mix) * sum dy * sign(x - w), the former as (sum dy * x) - w * (sum dy) with x and w
+// centred. Each group of tiles has sums of its own, added up in order at the end.
 class WeightGrad {
  public:
   WeightGrad(const Layer &layer, const float *dy_, const float *x_, const float *weights, float mix_)
       : l(layer), mix(mix_), dy(dy_), x(x_), window(l.kernel * l.kernel), blocks(CeilDiv(l.channels, kBlock)),
-        vectors(CeilDiv(l.filters, kLanes)), centres(Centres(l, weights)), w(Size(blocks), 0.0f),
+        vectors(CeilDiv(l.filters, kLanes)),
+        centres(mix == 0.0 ? std::vector<float>(l.channels) : Centres(l, weights)), w(Size(blocks), 0.0f),
         rows(std::max<int64_t>(1, std::min(l.out_height, kSumLength / l.out_width))),
         bands(CeilDiv(l.out_height, rows)),
         images(std::max<int64_t>(1, std::min(l.batch, kSumLength / (rows * l.out_width)))),
@@ -424,22 +425,23 @@ class WeightGrad {
   void Run(float *dw) const {
     const int64_t size = Size(blocks);
     const std::unique_ptr<float[]> products(mix != 0.0 ? new float[groups * size] : nullptr);
-    const std::unique_ptr<float[]> greater(mix != 1.0 ? new float[groups * size] : nullptr);
+    const std::unique_ptr<float[]> signs(mix != 1.0 ? new float[groups * size] : nullptr);
     std::vector<double> sums(groups * vectors * kLanes, 0.0);
     Threads::ForEach(l.threads, groups * parts, [&](int64_t item) {
       const int64_t part = item % parts, group = item / parts;
       const int64_t first = blocks * part / parts, last = blocks * (part + 1) / parts;
-      for (float *out : {products.get(), greater.get()})
-        if (out) std::fill_n(out + group * size + Size(first), Size(last - first), 0.0f);
+      float *const product = products ? &products[group * size] : nullptr;
+      float *const sign = signs ? &signs[group * size] : nullptr;
+      for (float *out : {product, sign})
+        if (out) std::fill_n(out + Size(first), Size(last - first), 0.0f);
       for (int64_t tile = group; tile < tiles; tile += groups)
-        RunTile(tile, first, last, products.get() + group * size, greater.get() + group * size,
-                part ? nullptr : &sums[group * vectors * kLanes]);
+        RunTile(tile, first, last, product, sign, part ? nullptr : &sums[group * vectors * kLanes]);
     });
     for (int64_t group = 1; group < groups; ++group)
       for (int64_t f = 0; f < vectors * kLanes; ++f) sums[f] += sums[group * vectors * kLanes + f];
     Threads::ForEach(l.threads, l.channels * window, [&](int64_t tap) {
       for (int64_t v = 0; v < vectors; ++v)
-        Combine(tap / window, tap % window, v, products.get(), greater.get(), &sums[v * kLanes], dw);
+        Combine(tap / window, tap % window, v, products.get(), signs.get(), &sums[v * kLanes], dw);
     });
   }
 
@@ -460,15 +462,15 @@ class WeightGrad {
   }
 
   // Writes tap i of channel c for a vector of filters.
-  void Combine(int64_t c, int64_t i, int64_t v, const float *products, const float *greater, const double *sums,
+  void Combine(int64_t c, int64_t i, int64_t v, const float *products, const float *signs, const double *sums,
                float *dw) const {
     const int64_t at = At(v * kLanes, c, i), size = Size(blocks);
     double linear[kLanes], sign[kLanes];
-    for (int f = 0; f < kLanes; ++f) linear[f] = -w[at + f] * sums[f], sign[f] = -sums[f];
+    for (int f = 0; f < kLanes; ++f) linear[f] = -w[at + f] * sums[f], sign[f] = 0.0;
     for (int64_t group = 0; group < groups; ++group)
       for (int f = 0; f < kLanes; ++f) {
         if (products) linear[f] += products[group * size + at + f];
-        if (greater) sign[f] += 2.0 * greater[group * size + at + f];
+        if (signs) sign[f] += signs[group * size + at + f];
       }
     float *out = dw + (v * kLanes * l.channels + c) * window + i;
     for (int64_t f = 0; f < std::min<int64_t>(kLanes, l.filters - v * kLanes); ++f)
@@ -476,7 +478,7 @@ class WeightGrad {
   }
 
   // Adds what a tile gives to blocks [first_block, last_block), and, where wanted, to the sums of dy.
-  void RunTile(int64_t index, int64_t first_block, int64_t last_block, float *products, float *greater,
+  void RunTile(int64_t index, int64_t first_block, int64_t last_block, float *products, float *signs,
                double *sums) const {
     const int64_t row = index % bands * rows, first = index / bands * images;
     const int64_t count = std::min(images, l.batch - first), height = std::min(rows, l.out_height - row);
@@ -503,8 +505,8 @@ class WeightGrad {
                       xs + (i / l.kernel * width + i % l.kernel) * kBlock, x_steps, &w[at], out + at);
           }
       };
-      if (mix != 0.0) run(WeightGradBlock<Sum::kOfProducts>, products);
-      if (mix != 1.0) run(WeightGradBlock<Sum::kWhereGreater>, greater);
+      if (products) run(WeightGradBlock<Sum::kOfProducts>, products);
+      if (signs) run(WeightGradBlock<Sum::kOfSigns>, signs);
     }
     for (int64_t v = 0; sums && v < vectors; ++v)
       for (int64_t n = 0; n < count; ++n) {

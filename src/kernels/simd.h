@@ -100,11 +100,13 @@ inline Vec Difference(Vec x, Vec w, Vec one) { return by_multiply_add ? _mm512_f
 // clip(d, -1, 1), in one instruction: the lesser of |d| and 1 with the sign of d.
 inline Vec Clip(Vec d, Vec one) { return _mm512_range_ps(d, one, 2); }
 
-// sum + g where *x > w.
-inline Vec AddWhereGreater(Vec sum, Vec g, const float *x, Vec w) {
-  __mmask16 greater;
+// sum + g * sign(*x - w).
+inline Vec AddSign(Vec sum, Vec g, const float *x, Vec w) {
+  __mmask16 greater, less;
   asm("vcmpps $17, %2%{1to16%}, %1, %0" : "=Yk"(greater) : "v"(w), "m"(*x));  // w < x
-  return _mm512_mask_add_ps(sum, greater, sum, g);
+  asm("vcmpps $30, %2%{1to16%}, %1, %0" : "=Yk"(less) : "v"(w), "m"(*x));
+  sum = _mm512_mask_add_ps(sum, greater, sum, g);
+  return _mm512_mask_sub_ps(sum, less, sum, g);
 }
 
 #else
@@ -141,7 +143,10 @@ inline Vec Difference(Vec x, Vec w, Vec) { return x - w; }
 
 inline Vec AddProduct(Vec sum, Vec x, const float *w) { return sum + x * *w; }
 inline Vec Clip(Vec d, Vec one) { return Max(-one, Min(one, d)); }  // in this order a NaN passes through
-inline Vec AddWhereGreater(Vec sum, Vec g, const float *x, Vec w) { return sum + (Splat(*x) > w ? g : Vec{}); }
+inline Vec AddSign(Vec sum, Vec g, const float *x, Vec w) {
+  const Vec v = Splat(*x);
+  return sum + (v > w ? g : Vec{}) - (v < w ? g : Vec{});
+}
 
 #endif
 
