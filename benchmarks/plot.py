@@ -22,6 +22,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from benchmarks.peak import PASSES
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -55,14 +57,14 @@ def _draw_networks(axes, results):
 
 def _draw_layers(axes, results):
     layers = {name: result for name, result in results["layers"].items() if name.startswith("3x3")}
-    for i, direction in enumerate(("forward", "input_grad", "weight_grad")):
+    for i, direction in enumerate(PASSES):
         values = [result[direction]["fraction"] for result in layers.values()]
         axes.barh([y + (i - 1) * 0.27 for y in range(len(layers))], values, 0.25, label=direction.replace("_", " "))
     axes.set_yticks(range(len(layers)), layers, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("fraction of the processor's limit")
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(PASSES), frameon=False)
 
 
 if __name__ == "__main__":
