@@ -97,6 +97,7 @@ struct Band {
     for (int64_t i = 0; i < rows; ++i, out += RowPitch()) {
       if (step > 1 && i % step >= parts) continue;
       const float *from = plane + (row + i) * width;
+      for (int64_t j = 0; j < width; j += kCacheLine) __builtin_prefetch(from + height * width + j);  // next plane
       if (row + i < 0 || row + i >= height) Fill(out, RowPitch(), outside);
       else if (step == 1) PackRow<1>(from, width, centre, outside, out);
       else if (step == 2) PackRow<2>(from, width, centre, outside, out);
