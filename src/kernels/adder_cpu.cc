@@ -402,8 +402,8 @@ NO_INLINE void WeightGradBlock(int64_t images, int64_t rows, int64_t columns, co
   for (int c = 0; c < kBlock; ++c) Store(out + c * kLanes, Load(out + c * kLanes) + sum[c]);
 }
 
-// dw = mix * sum dy * (x - w) + (1 - mix) * sum dy * sign(x - w), the former as (sum dy * x) - w * (sum dy) with x and w
-// centred. Each group of tiles has sums of its own, added up in order at the end.
+// dw = mix * sum dy * (x - w) + (1 - mix) * sum dy * sign(x - w), the former as (sum dy * x) - w * (sum dy) with x and
+// w centred. Each group of tiles has sums of its own, added up in order at the end.
 class WeightGrad {
  public:
   WeightGrad(const Layer &layer, const float *dy_, const float *x_, const float *weights, float mix_)

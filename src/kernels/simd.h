@@ -72,10 +72,11 @@ inline Vec One() {
 
 inline float Reduce(Vec v) { return _mm512_reduce_add_ps(v); }
 
-// The first n of a vector's values, or all of them if there are more; zeros behind, nothing is read or written there.
+// The first n of a vector's values, or all if there are no more; zeros behind, where nothing is read or written.
 inline __mmask16 FirstLanes(int64_t n) { return n >= kLanes ? 0xffff : (1u << (n > 0 ? n : 0)) - 1; }
 inline Vec LoadFirst(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(FirstLanes(n), p); }
 inline void StoreFirst(float *p, Vec v, int64_t n) { _mm512_mask_storeu_ps(p, FirstLanes(n), v); }
+inline Vec First(Vec v, int64_t n) { return _mm512_maskz_mov_ps(FirstLanes(n), v); }
 
 // A value in memory that is broadcast as an operand costs nothing, while a broadcast of its own takes the place of an
 // arithmetic instruction. The compiler prefers to share one among several vectors, hence the assembler.
@@ -127,6 +128,12 @@ inline Vec LoadFirst(const float *p, int64_t n) {
 inline void StoreFirst(float *p, Vec v, int64_t n) {
   if (n >= kLanes) Store(p, v);
   else if (n > 0) std::memcpy(p, &v, n * sizeof(float));
+}
+
+inline Vec First(Vec v, int64_t n) {
+  float values[kLanes];
+  Store(values, v);
+  return LoadFirst(values, n);
 }
 
 // The same distribution of work, where a plain difference would be the third of three instructions for one pair of
