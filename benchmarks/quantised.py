@@ -21,7 +21,7 @@ from pathlib import Path
 
 from src import checkpoint, dataset, device, errors
 from src.folding import fold
-from src.quant import calibration_images, quantise_network
+from src.quant import calibration_images, calibration_options, quantise_network
 from src.quantised import BITS, SCHEMES, QuantisedResNet
 from src.res20_adder import resnet20
 from src.train_step import evaluate
@@ -29,12 +29,8 @@ from src.train_step import evaluate
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quantised", description=__doc__.split("\n")[0],
-                                     allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--checkpoint_file_path", default="ckpt", help="float checkpoint of l1 layers, or its folder")
-    parser.add_argument("--dataset", default="cifar100", choices=sorted(dataset.LAYOUTS))
-    parser.add_argument("--data_path", default="data", help="training data, for calibration, and test data")
-    parser.add_argument("--allow_small_dataset", action="store_true", help="accept fewer images than the official ones")
-    parser.add_argument("--calibration_size", type=int, default=512, help="training images to decide everything on")
+                                     allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+                                     parents=[calibration_options()])
     parser.add_argument("--output", type=Path, help="folder for the quantised checkpoints; none are kept without it")
     options = parser.parse_args()
     path = checkpoint.find_checkpoint(options.checkpoint_file_path)

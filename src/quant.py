@@ -266,15 +266,11 @@ def _run(function, x, batch_size=256):
 def main():
     """The command line: read, calibrate, write."""
     parser = argparse.ArgumentParser(prog="python -m src.quant", description=__doc__.split("\n")[0],
-                                     allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--checkpoint_file_path", default="ckpt", help="float checkpoint of l1 layers, or its folder")
+                                     allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+                                     parents=[calibration_options()])
     parser.add_argument("--output", type=Path, required=True, help="quantised checkpoint to write")
     parser.add_argument("--bits", type=int, default=8, choices=BITS, help="of activations and weights")
     parser.add_argument("--scheme", default="unsigned", choices=SCHEMES, help="how weights become integers")
-    parser.add_argument("--dataset", default="cifar100", choices=sorted(dataset.LAYOUTS), help="which data")
-    parser.add_argument("--data_path", default="data", help="training data, as of train.py")
-    parser.add_argument("--allow_small_dataset", action="store_true", help="accept fewer images than the official ones")
-    parser.add_argument("--calibration_size", type=int, default=512, help="training images to decide everything on")
     parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"), help="processor")
     arguments = parser.parse_args()
     if arguments.calibration_size < 1:
@@ -292,6 +288,17 @@ def main():
     checkpoint.save_parameters(parameters, arguments.output, **numbers)
     print(f"quantised {path} to {arguments.bits} bits ({arguments.scheme}, {len(images)} training images) as "
           f"{arguments.output}: {arguments.output.stat().st_size / path.stat().st_size:.2f} of its size")
+
+
+def calibration_options():
+    """The options that say what is quantised, and on which images it is decided how."""
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--checkpoint_file_path", default="ckpt", help="float checkpoint of l1 layers, or its folder")
+    options.add_argument("--dataset", default="cifar100", choices=sorted(dataset.LAYOUTS), help="which data")
+    options.add_argument("--data_path", default="data", help="training data, as of train.py")
+    options.add_argument("--allow_small_dataset", action="store_true", help="accept fewer images than official")
+    options.add_argument("--calibration_size", type=int, default=512, help="training images to decide everything on")
+    return options
 
 
 def calibration_images(name, folder, count):
