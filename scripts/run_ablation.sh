@@ -14,14 +14,18 @@
 # limitations under the License.
 # ============================================================================
 # What each part of norm-guided distillation gives: the same network and seed with and without it, one run after the
-# other. With --resume the whole goes on where it was stopped. The teacher is trained once, by the first run.
+# other. With --resume the whole goes on where it was stopped. The teacher is trained once, by the first run, or given
+# by --teacher_checkpoint_path.
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 usage="[DATA_PATH] [DEVICE_TARGET] [options of train.py]"
 read_arguments data_path device_target -- "$@"
 choose_python
-output=output
+output=output trained=
 for ((i = 0; i < ${#arguments[@]}; i++)); do
-  if [[ "${arguments[i]}" == --output_path ]]; then output="${arguments[i + 1]}"; fi
+  case "${arguments[i]}" in
+    --output_path) output="${arguments[i + 1]}" ;;
+    --teacher_checkpoint_path) trained=1 ;;
+  esac
 done
 
 # run NAME CONFIG OPTION...: one run, in the folder NAME.
@@ -31,7 +35,8 @@ run() {
     --output_path "$output/$1" "${@:3}"
 }
 
-teacher=(--teacher_checkpoint_path "$output/full/teacher/last.ckpt")
+teacher=()
+if [[ -z "$trained" ]]; then teacher=(--teacher_checkpoint_path "$output/full/teacher/last.ckpt"); fi
 run full adderngd
 run vanilla adder
 run logits adderngd "${teacher[@]}" --features_weight 0 --progressive none
