@@ -51,6 +51,7 @@ from src.res20_adder import FEATURES, resnet20
 SCHEMES = ("unsigned", "adderquant")
 BITS = (8, 6, 5, 4, 3)
 STORED_TOP = 255  # largest stored integer between blocks
+ROUNDING = 1.5 * 2 ** 23  # leaves no bits for fractions when it is added; MindSpore exports `Round` as invalid ONNX
 
 
 def load_network(path, class_num, backend="auto", layer="l1"):
@@ -243,7 +244,7 @@ class Store(nn.Cell):
 
     def construct(self, x):
         x = ops.maximum(x, 0.0)
-        return x if self.top is None else ops.minimum(ops.round(x), self.top)
+        return x if self.top is None else (ops.minimum(x, self.top) + ROUNDING) - ROUNDING
 
 
 class Operand(nn.Cell):

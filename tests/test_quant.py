@@ -19,13 +19,15 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
+import onnxruntime
 import pytest
 
 import oracle
 from src import quant
 from src.checkpoint import save_parameters
 from src.errors import UserError
-from src.quantised import QuantisedResNet, load_network
+from src.exporter import export
+from src.quantised import Distances, QuantisedResNet, load_network
 from src.res20_adder import resnet20
 
 ROOT = Path(__file__).parents[1]
@@ -144,6 +146,29 @@ def test_checkpoint(net, images, tmp_path):
                     bits=7, scheme="unsigned")
     with pytest.raises(UserError, match="7 bits, scheme unsigned: no quantisation"):
         load_network(tmp_path / "other.ckpt", 10)
+
+
+def test_onnx(net, images, tmp_path):
+    """ONNX Runtime gives the same logits as the integer kernel."""
+    parameters = quant.quantise_network(net, images, 5)
+    got = onnx_outputs(QuantisedResNet(parameters, "onnx"), images[:2], tmp_path)
+    expected = QuantisedResNet(parameters).set_train(False)(ms.Tensor(images[:2])).asnumpy()
+    assert oracle.relative_error(got, expected) < 1e-5
+
+
+def test_onnx_of_groups(layer, tmp_path):
+    x, w = layer
+    parameters = quant.adderquant_layer(w, 3.0, 5)
+    assert len(parameters["ratio"]) > 1
+    x = x.astype(np.float32)
+    got = onnx_outputs(Distances(parameters, 2, 1, 31, "onnx"), x, tmp_path)
+    np.testing.assert_array_equal(got, Distances(parameters, 2, 1, 31, "auto")(ms.Tensor(x)).asnumpy())
+
+
+def onnx_outputs(net, x, folder):
+    export(net, x.shape, folder / "net.onnx", "ONNX")
+    session = onnxruntime.InferenceSession(str(folder / "net.onnx"))
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 
 def test_commands(net, tmp_path):
