@@ -31,11 +31,8 @@ from src.trainer import Trainer
 SETTINGS = ("dataset", "class_num", "allow_small_dataset", "validation_size", "num_parallel_workers", "batch_size",
             "lr", "momentum", "weight_decay", "seed", "mode", "backend")
 TEACHER_SETTINGS = ("teacher", "teacher_epoch_size", "teacher_eta", "intra_weight", "inter_weight")
-STUDENT_SETTINGS = ("layer", "epoch_size", "eta", "progressive", "progressive_epochs", *TEACHER_SETTINGS,
-                    "teacher_checkpoint_path", "logits_weight", "features_weight", "temperature")
-# How much of the gradient of norm 2 the input and the filters get, for a share that falls from 1 to 0.
-MIXES = {"input": lambda share: (share, 1.0), "weight": lambda share: (0.0, share),
-         "both": lambda share: (share, share)}
+STUDENT_SETTINGS = ("layer", "epoch_size", "eta", "progressive", *TEACHER_SETTINGS, "teacher_checkpoint_path",
+                    "logits_weight", "features_weight", "temperature")
 MODELS = {"l1": "adder_resnet20", "l2": "adderl2_resnet20", "conv": "cnn_resnet20"}
 
 
@@ -54,9 +51,8 @@ def main():
 
 def check(config):
     """Refuse parts of distillation that would do nothing."""
-    if config.progressive != "none" and config.layer != "l1":
-        raise UserError(f"progressive {config.progressive}: only the gradients of layer l1 can begin as those of l2, "
-                        f"not those of {config.layer}")
+    if config.progressive and config.layer != "l1":
+        raise UserError(f"progressive: only gradients of layer l1 can go from l2 to l1, not those of {config.layer}")
     if config.teacher != "none" and not config.logits_weight and not config.features_weight:
         raise UserError("a teacher teaches nothing without logits_weight or features_weight")
 
@@ -80,7 +76,7 @@ def trained_teacher(config, trainer, settings):
 
 def train_network(config, trainer, settings, teacher):
     """The network itself, with the teacher if there is one."""
-    mix, begin_epoch = gradient_schedule(config) if config.progressive != "none" else (None, None)
+    mix, begin_epoch = gradient_schedule(config.epoch_size) if config.progressive else (None, None)
     net = network(config, config.layer, config.eta, mix)
     objective = None
     if teacher is not None:
@@ -91,13 +87,12 @@ def train_network(config, trainer, settings, teacher):
     trainer.fit(net, run, config.epoch_size, config.eval_interval, config.resume, objective, begin_epoch)
 
 
-def gradient_schedule(config):
+def gradient_schedule(epochs):
     """`mix` of the network, and what sets it before each epoch."""
-    mix = ms.Parameter(ms.Tensor(np.zeros(2, np.float32)), name="mix", requires_grad=False)
+    mix = ms.Parameter(ms.Tensor(np.ones(1, np.float32)), name="mix", requires_grad=False)
 
     def begin_epoch(epoch):
-        share = gradient_mix(epoch, config.progressive_epochs or config.epoch_size)
-        mix.set_data(ms.Tensor(MIXES[config.progressive](share), ms.float32))
+        mix.set_data(ms.Tensor([gradient_mix(epoch, epochs)], ms.float32))
 
     return mix, begin_epoch
 

@@ -121,9 +121,9 @@ def adder_layer(x_shape, w_shape, stride, padding, function):
     x, w = (random.standard_normal(shape, np.float32) for shape in (x_shape, w_shape))
     rows, cols = ((size + 2 * padding - w_shape[2]) // stride + 1 for size in x_shape[2:])
     dy = random.standard_normal((x_shape[0], w_shape[0], rows, cols), np.float32)
-    geometry, mix = np.array([stride, padding, cpu.thread_count(), 1], np.int32), np.array(cpu.MIX[1], np.float32)
+    geometry, mix = np.array([stride, padding, cpu.thread_count(), 1], np.int32), np.ones(1, np.float32)
     tensors = {"AdderForward": (x, w, geometry, np.empty_like(dy)),
-               "AdderInputGrad": (dy, x, w, mix, geometry, np.empty_like(x)),
+               "AdderInputGrad": (dy, x, w, geometry, np.empty_like(x)),
                "AdderWeightGrad": (dy, x, w, mix, geometry, np.empty_like(w))}[function]
     return bind(getattr(ctypes.CDLL(str(cpu.library_path())), function), tensors)
 

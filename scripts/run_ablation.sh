@@ -39,8 +39,8 @@ teacher=()
 if [[ -z "$trained" ]]; then teacher=(--teacher_checkpoint_path "$output/full/teacher/last.ckpt"); fi
 run full adderngd
 run vanilla adder
-run logits adderngd "${teacher[@]}" --features_weight 0 --progressive none
-run logits_features adderngd "${teacher[@]}" --progressive none
+run logits adderngd "${teacher[@]}" --features_weight 0 --progressive false
+run logits_features adderngd "${teacher[@]}" --progressive false
 run gradient adderngd --teacher none
 
 echo "== accuracy after the last epoch"

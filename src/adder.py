@@ -15,7 +15,7 @@
 """The adder layer: y = -sum |x - w| with AdderNet's gradients, or y = -1/2 sum (x - w)^2 with its exact ones.
 
 Sources: norm 1: AdderNet, CVPR 2020, arXiv 1912.13200: forward eq. 2, weight gradient eq. 5, input gradient eq. 6,
-adaptive local learning rate eqs. 12-13. Norm 2: EuclidNet, arXiv 2212.11803. Mixed gradients: after "Rethinking 3D
+adaptive local learning rate eqs. 12-13. Norm 2: EuclidNet, arXiv 2212.11803. Mixed gradient: after "Rethinking 3D
 convolution in lp-norm space".
 """
 import functools
@@ -59,7 +59,7 @@ class Adder2d(nn.Cell):
         kernel_size (int): k, of a square window.
         stride, padding, eta, backend, norm: as in `adder2d_function`.
         bias (bool): add a learnable constant per filter, parameter `b` [C_out].
-        mix (Parameter): for mixed gradients, see `MixedAdderOp`; AdderNet's gradients if None.
+        mix (Parameter): for a mixed weight gradient, see `MixedAdderOp`; AdderNet's if None.
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, bias=False, eta=ETA,
@@ -116,10 +116,10 @@ class AdderOp(nn.Cell):
 
 
 class MixedAdderOp(AdderOp):
-    """The operation of norm 1 on (x, w, mix), whose gradients lie between those of the two norms.
+    """The operation on (x, w, mix), with dw = sum dy * (mix * (x - w) + (1 - mix) * sign(x - w)).
 
-    `mix` [2] is how much of the gradient of norm 2 there is in dx and in dw, see `src.kernels.select`: (1, 1) is that
-    of norm 2, (0, 1) AdderNet's, (0, 0) has the sign of x - w in dw. It is a tensor, so that it can change in training.
+    1 is AdderNet's gradient, which is that of norm 2, and 0 the derivative of norm 1. `mix` is a tensor [1], so that it
+    can change in training.
     """
 
     mixed = True
@@ -128,7 +128,7 @@ class MixedAdderOp(AdderOp):
         return super().construct(x, w)
 
     def bprop(self, x, w, mix, out, dout):
-        return self.input_grad(dout, x, w, mix), self.adapt(self.weight_grad(dout, x, w, mix)), ops.zeros_like(mix)
+        return self.input_grad(dout, x, w), self.adapt(self.weight_grad(dout, x, w, mix)), ops.zeros_like(mix)
 
 
 @ops.constexpr

@@ -23,7 +23,7 @@ from src.errors import UserError
 LEAST = {"batch_size": 1, "epoch_size": 1, "eval_interval": 1, "num_parallel_workers": 1, "class_num": 0, "device_id": 0,
          "validation_size": 0, "seed": 0, "lr": 1e-8, "momentum": 0.0, "weight_decay": 0.0, "eta": 0.0,
          "teacher_epoch_size": 0, "teacher_eta": 0.0, "intra_weight": 0.0, "inter_weight": 0.0, "logits_weight": 0.0,
-         "features_weight": 0.0, "temperature": 1e-3, "progressive_epochs": 0}
+         "features_weight": 0.0, "temperature": 1e-3}
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "default_config.yaml"
 
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Norm-guided distillation: an l2 teacher with clustered features, and an l1 student whose gradients start as l2.
+"""Norm-guided distillation: an l2 teacher with clustered features, and an l1 student whose gradients may start as l2.
 
 A reconstruction: of AdderNGD (IEEE TIP 2023, DOI 10.1109/TIP.2023.3318940) only the idea is public, no formula. The
 terms are those of its nearest published relatives.
@@ -93,5 +93,5 @@ class Distillation(nn.Cell):
 
 
 def gradient_mix(epoch, epochs):
-    """How much of the l2 gradient the gradients of an epoch have, counted from 1: half a cosine from 1 to 0."""
-    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (epoch - 1) / max(1, epochs - 1))))
+    """How much of the l2 gradient the weight gradients of an epoch have, counted from 1: half a cosine from 1 to 0."""
+    return 0.5 * (1.0 + math.cos(math.pi * (epoch - 1) / max(1, epochs - 1)))

@@ -19,6 +19,15 @@ import shutil
 from pathlib import Path
 
 
+UNFINISHED = ".unfinished"
+
+
+def remove_unfinished(folder):
+    """Remove what killed processes left of `replacing` in a folder."""
+    for unfinished in Path(folder).glob(f".*{UNFINISHED}"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def replacing(path):
     """A file to write in place of `path`: `with replacing(path) as temporary: ...`.
@@ -36,7 +45,7 @@ def replacing(path):
         OSError: it cannot be written.
     """
     path = Path(path)
-    folder = path.with_name(f".{path.name}.{os.getpid()}")
+    folder = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     try:
         folder.mkdir()
         temporary = folder / path.name

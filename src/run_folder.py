@@ -22,7 +22,7 @@ import yaml
 
 from src import checkpoint
 from src.errors import UserError
-from src.files import replacing
+from src.files import remove_unfinished, replacing
 
 STATE = "train_state.ckpt"
 COLUMNS = ("epoch", "loss", "train_accuracy", "test_accuracy", "test_top5", "images_per_second")
@@ -70,6 +70,8 @@ class RunFolder:
         Raises:
             UserError: other settings than before, or a damaged state.
         """
+        if self.writes:
+            remove_unfinished(self.path)
         if not (self.path / STATE).exists():
             return self.start()
         self._check_settings()
@@ -86,8 +88,7 @@ class RunFolder:
     def save(self, train_step, net, row):
         """Keep the state after an epoch; `row` has the values of `COLUMNS`, None where there was no evaluation.
 
-        The state comes after the best network and before everything that can be made again from it: whatever a kill
-        leaves undone, the repeated epoch does again.
+        The state comes last: whatever a kill leaves undone, the repeated epoch does again.
 
         Raises:
             UserError: a file cannot be written.
@@ -95,8 +96,6 @@ class RunFolder:
         accuracy = row["test_accuracy"]
         if accuracy is not None and accuracy > self.best_accuracy:
             self._save_best(net, accuracy)
-        checkpoint.save_parameters(train_step.parameters_dict(), self.path / STATE, epoch=row["epoch"], best=self.best,
-                                   best_accuracy=self.best_accuracy)
         checkpoint.save_parameters(_weights(net), self.path / "last.ckpt")
         self.rows.append(row)
         table = io.StringIO()
@@ -105,6 +104,8 @@ class RunFolder:
         writer.writerows(self.rows)
         self._write("metrics.csv", table.getvalue())
         self._draw()
+        checkpoint.save_parameters(train_step.parameters_dict(), self.path / STATE, epoch=row["epoch"], best=self.best,
+                                   best_accuracy=self.best_accuracy)
 
     def _save_best(self, net, accuracy):
         name = f"{self.prefix}_{round(accuracy * 10_000):04d}.ckpt"

@@ -35,14 +35,14 @@ def weight_grad(dy, x, w, stride=1, padding=0, mix=1.0):
     return dw
 
 
-def input_grad(dy, x, w, stride=1, padding=0, mix=0.0):
-    """dx = sum dy * clip(w - x, -1, 1) (eq. 6); in all, sum dy * (mix * d + (1 - mix) * clip(d, -1, 1))."""
+def input_grad(dy, x, w, stride=1, padding=0, norm=1):
+    """dx = sum dy * clip(w - x, -1, 1) (eq. 6), or sum dy * (w - x)."""
     rows, cols = (slice(padding, padding + size) for size in x.shape[2:])
     x, w = _pad(x, padding), w.astype(np.float64)
     dx = np.zeros_like(x)
     for i, j, window in _taps(x, w, stride):
         d = -_differences(x, w, i, j, window)
-        dx[window] += (dy[:, :, None] * _blend(mix, d, np.clip(d, -1.0, 1.0))).sum(1)
+        dx[window] += (dy[:, :, None] * (np.clip(d, -1.0, 1.0) if norm == 1 else d)).sum(1)
     return dx[:, :, rows, cols]
 
 

@@ -76,11 +76,11 @@ def numbers(case, scale=1.0, offset=0.0, seed=0):
     return [array.astype(np.float32) for array in (x, w, dy)]
 
 
-def expected(case, x, w, dy, eta=ETA, norm=1, mix=(0.0, 1.0)):
+def expected(case, x, w, dy, eta=ETA, norm=1, mix=1.0):
     """y, dx and dw by the oracle."""
     geometry = case.stride, case.padding
-    return (oracle.forward(x, w, *geometry, norm), oracle.input_grad(dy, x, w, *geometry, mix[0]),
-            oracle.adaptive(oracle.weight_grad(dy, x, w, *geometry, mix[1]), eta))
+    return (oracle.forward(x, w, *geometry, norm), oracle.input_grad(dy, x, w, *geometry, norm),
+            oracle.adaptive(oracle.weight_grad(dy, x, w, *geometry, mix), eta))
 
 
 def gradients(function, *tensors):
@@ -113,17 +113,17 @@ def test_norm_2_matches_the_oracle(backend, mode, name):
     case = CASES[name]
     tensors = numbers(case)
     got = measured(AdderOp(case.stride, case.padding, backend=backend, norm=2), *tensors)
-    assert max(errors(got, expected(case, *tensors, norm=2, mix=(1.0, 1.0)))) < TOLERANCE
+    assert max(errors(got, expected(case, *tensors, norm=2))) < TOLERANCE
 
 
-@pytest.mark.parametrize("mix", [(0.0, 1.0), (1.0, 1.0), (0.3, 0.7), (0.0, 0.0)])
+@pytest.mark.parametrize("mix", [0.0, 0.7])
 @pytest.mark.parametrize("backend, mode, name", PLACES)
 def test_mixed_gradients_match_the_oracle(backend, mode, name, mix):
     """`mix` is a tensor: one compiled graph serves all values."""
     ms.set_context(mode=MODES[mode])
     case = CASES[name]
     tensors = numbers(case)
-    got = measured(_mixed(case.stride, case.padding, backend), *tensors, ms.Tensor(np.array(mix, np.float32)))
+    got = measured(_mixed(case.stride, case.padding, backend), *tensors, ms.Tensor([mix], ms.float32))
     assert max(errors(got, expected(case, *tensors, mix=mix))) < TOLERANCE
 
 
@@ -133,8 +133,8 @@ def test_equal_values_have_no_sign(backend):
     case = CASES["3x3"]
     x, w, dy = numbers(case)
     x, w = np.round(2 * x), np.round(2 * w)
-    got = measured(_mixed(case.stride, case.padding, backend), x, w, dy, ms.Tensor(np.zeros(2, np.float32)))
-    assert max(errors(got, expected(case, x, w, dy, mix=(0.0, 0.0)))) < TOLERANCE
+    got = measured(_mixed(case.stride, case.padding, backend), x, w, dy, ms.Tensor([0.0], ms.float32))
+    assert max(errors(got, expected(case, x, w, dy, mix=0.0))) < TOLERANCE
 
 
 @functools.lru_cache(maxsize=None)
@@ -142,13 +142,12 @@ def _mixed(stride, padding, backend):
     return MixedAdderOp(stride, padding, backend=backend)
 
 
-@pytest.mark.parametrize("norm, mix", [(1, (0.0, 1.0)), (2, (1.0, 1.0))])
 @backends
-def test_fixed_gradients_are_ends_of_the_mixed_ones(backend, norm, mix):
+def test_adder_nets_gradient_is_an_end_of_the_mixed_one(backend):
     tensors = numbers(TYPICAL)
-    fixed = measured(AdderOp(TYPICAL.stride, TYPICAL.padding, backend=backend, norm=norm), *tensors)
-    mixed = measured(_mixed(TYPICAL.stride, TYPICAL.padding, backend), *tensors, ms.Tensor(np.array(mix, np.float32)))
-    assert max(errors(mixed[1:], fixed[1:])) < 1e-6
+    fixed = measured(AdderOp(TYPICAL.stride, TYPICAL.padding, backend=backend), *tensors)
+    mixed = measured(_mixed(TYPICAL.stride, TYPICAL.padding, backend), *tensors, ms.Tensor([1.0], ms.float32))
+    assert max(errors(mixed, fixed)) < 1e-6
 
 
 def test_gradients_of_norm_2_are_the_derivatives():

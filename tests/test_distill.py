@@ -127,7 +127,6 @@ def test_the_gradient_goes_from_l2_to_l1():
     assert shares[0] == 1.0 and abs(shares[4] - 0.5) < 1e-12 and abs(shares[-1]) < 1e-12
     assert shares == sorted(shares, reverse=True)
     assert gradient_mix(1, 1) == 1.0
-    assert gradient_mix(12, 9) == 0.0  # and stays there
 
 
 def images(count):
@@ -141,7 +140,7 @@ def test_student_learns_and_teacher_stays(backend):
     ms.set_seed(1)
     teacher = resnet20(CLASSES, backend=backend, layer="l2")
     before = [value.asnumpy().copy() for value in teacher.get_parameters()]
-    mix = ms.Parameter(ms.Tensor(np.array([0.5, 0.5], np.float32)), name="mix", requires_grad=False)
+    mix = ms.Parameter(ms.Tensor(np.array([0.5], np.float32)), name="mix", requires_grad=False)
     student = resnet20(CLASSES, backend=backend, mix=mix).set_train()
     assert len(student.parameters_dict()) == 111  # one `mix` for all layers
     steps = 12 if backend == "kernel" else 1

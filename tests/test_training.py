@@ -132,7 +132,7 @@ def test_killed_run_resumes_to_the_same_bits(data, whole, tmp_path):
     assert_same_run(whole[0], output)
 
 
-NGD = ("--config_path", str(ROOT / "config" / "adderngd_cifar100.yaml"), "--teacher_epoch_size", "2")
+NGD = ("--config_path", str(ROOT / "config" / "adderngd_cifar100.yaml"), "--progressive", "--teacher_epoch_size", "2")
 
 
 def test_distillation_trains_teacher_then_student_and_resumes_both(data, tmp_path):
@@ -166,7 +166,7 @@ def test_teacher_from_a_checkpoint(data, whole, tmp_path):
 
 
 @pytest.mark.parametrize("options, words", [
-    (("--layer", "l2", "--progressive", "input"), "only the gradients of layer l1"),
+    (("--layer", "l2", "--progressive"), "only gradients of layer l1"),
     (("--teacher", "l2"), "a teacher teaches nothing")])
 def test_parts_that_would_do_nothing(data, tmp_path, options, words):
     assert words in one_error_line(train(data, tmp_path / "run", *options))
@@ -270,3 +270,40 @@ def test_best_checkpoint_replaces_only_the_runs_own(tmp_path):
                             "test_accuracy": accuracy, "test_top5": 1.0})
     names = sorted(path.name for path in tmp_path.glob("adder*.ckpt"))
     assert names == ["adder_resnet20_cifar100_7500.ckpt", "adder_resnet20_cifar100_9999.ckpt"]
+
+
+class Killed(BaseException):
+    """Instead of a signal."""
+
+
+def test_a_kill_between_any_two_files_loses_nothing(tmp_path, monkeypatch):
+    """Two epochs, killed before the n-th rename, then resumed: the same files as without."""
+    def run_to_the_end(folder):
+        net = ms.nn.Dense(2, 2, weight_init="zeros", bias_init="zeros")
+        run = RunFolder(folder, "net_cifar100", {"seed": 1})
+        for epoch in range(run.resume(net) + 1, 3):
+            net.weight.set_data(net.weight + epoch)
+            run.save(net, net, {"epoch": epoch, "loss": 1.0, "train_accuracy": 0.5, "images_per_second": 1.0,
+                                "test_accuracy": 0.3 * epoch, "test_top5": 1.0})
+
+    def content(folder):
+        weights = {path.name: ms.load_checkpoint(str(path)) for path in sorted(folder.glob("*.ckpt"))}
+        return ({name: float(values["weight"].asnumpy()[0, 0]) for name, values in weights.items()},
+                (folder / "metrics.csv").read_text("utf-8"), sorted(path.name for path in folder.iterdir()))
+
+    rename, renames = os.replace, iter(())
+
+    def rename_or_die(source, target):
+        if next(renames, None) == 1:
+            (folder / ".last.ckpt.1.unfinished").mkdir()
+            raise Killed
+        rename(source, target)
+
+    run_to_the_end(tmp_path / "whole")
+    monkeypatch.setattr(os, "replace", rename_or_die)
+    for done in range(2 * 5 + 1):
+        folder, renames = tmp_path / str(done), iter([0] * done + [1])
+        with pytest.raises(Killed):
+            run_to_the_end(folder)
+        run_to_the_end(folder)
+        assert content(folder) == content(tmp_path / "whole"), done

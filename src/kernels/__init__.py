@@ -28,11 +28,10 @@ def select(backend, stride, padding, norm=1, mixed=False):
     """Choose an implementation of the adder layer.
 
     Norm 1 is y = -sum |x - w|, with dx = sum dy * clip(w - x, -1, 1) and dw = sum dy * (x - w); norm 2 is y =
-    -1/2 sum (x - w)^2 with its exact gradients, dx = sum dy * (w - x) and dw as above. Mixed gradients take one more
-    argument `mix` [2], how much of the gradient of norm 2 there is in dx and in dw:
+    -1/2 sum (x - w)^2 with its exact gradients, dx = sum dy * (w - x) and dw as above, so that AdderNet's dw is that of
+    norm 2. A mixed weight gradient goes from there to the derivative of norm 1; it takes one more argument `mix` [1]:
 
-        dx = sum dy * (mix[0] * (w - x) + (1 - mix[0]) * clip(w - x, -1, 1))
-        dw = sum dy * (mix[1] * (x - w) + (1 - mix[1]) * sign(x - w)), where sign(0) is 0
+        dw = sum dy * (mix * (x - w) + (1 - mix) * sign(x - w)), where sign(0) is 0
 
     Args:
         backend (str): "composed" takes built-in MindSpore operators, which run everywhere and can be exported;
@@ -42,10 +41,10 @@ def select(backend, stride, padding, norm=1, mixed=False):
         stride (int): step of the window.
         padding (int): rows and columns of zeros on each side.
         norm (int): 1 or 2.
-        mixed (bool): whether the gradients take `mix`.
+        mixed (bool): whether the weight gradient takes `mix`.
 
     Returns:
-        tuple of three Cells: forward(x, w), input_grad(dy, x, w[, mix]) and weight_grad(dy, x, w[, mix]).
+        tuple of three Cells: forward(x, w), input_grad(dy, x, w) and weight_grad(dy, x, w[, mix]).
 
     Raises:
         ValueError: unknown backend.

@@ -13,8 +13,8 @@
 // limitations under the License.
 // ============================================================================
 // Adder layer on CPU. Norm 1: y = -sum |x - w| (arXiv 1912.13200, eq. 2); norm 2: y = -1/2 sum (x - w)^2 (arXiv
-// 2212.11803). The gradients are sums of dy times a function of x - w: of norm 2 x - w itself, of norm 1 its sign, or
-// AdderNet's choice of both (eqs. 5, 6); `mix` goes from one to the other.
+// 2212.11803). The gradients are sums of dy times a function of x - w: of norm 2 x - w itself, of norm 1 AdderNet's
+// choice (eqs. 5, 6).
 //
 // sum |x - w| = 2 * (sum max(x, w) - sum x / 2 - sum w / 2): a maximum and a multiply-add, by one, issue side by side,
 // and so a pair (x, w) costs what a pair of a convolution costs. The two other sums are one per position and one per
@@ -227,23 +227,14 @@ class Forward {
 
 // ---- gradient of the input ----
 
-// The function of d = x - w that dy is multiplied by: clip(d, -1, 1), d, or mix * d + (1 - mix) * clip(d, -1, 1).
-enum class Rule { kClipped, kLinear, kMixed };
-
-// slope = mix / (1 - mix); what is left out is a factor of the whole sum.
-template <Rule rule>
-inline Vec Apply(Vec d, Vec one, Vec slope) {
-  if (rule == Rule::kLinear) return d;
-  return rule == Rule::kClipped ? Clip(d, one) : d * slope + Clip(d, one);
-}
-
-// dx[u][c] = -sum_k dy[offset_k + u] * rule(x[u][c] - w[k][c]) for a vector of channels c and kInputRuns runs of inputs
-// u, which are `step` floats apart in x and dx, both counted from at[run]; k runs over filters and taps of one phase.
-template <Rule rule>
+// dx[u][c] = -sum_k dy[offset_k + u] * d, d = x[u][c] - w[k][c], which norm 1 clips to -1 .. 1, for a vector of
+// channels c and kInputRuns runs of inputs u, which are `step` floats apart in x and dx, both counted from at[run]; k
+// runs over filters and taps of one phase.
+template <int norm>
 NO_INLINE void InputGradBlock(int64_t taps, const float *const *dy, const int64_t *offsets, const float *w,
-                              const float *x, const int64_t *at, int64_t step, float mix, float *dx) {
+                              const float *x, const int64_t *at, int64_t step, float *dx) {
   constexpr int kInputs = kInputRuns * kRun;
-  const Vec one = One(), slope = Splat(mix / (1.0f - mix)), scale = Splat(rule == Rule::kMixed ? mix - 1.0f : -1.0f);
+  const Vec one = One();
   const float *dys[kInputRuns];
   UNROLL
   for (int r = 0; r < kInputRuns; ++r) dys[r] = dy[r];
@@ -258,17 +249,17 @@ NO_INLINE void InputGradBlock(int64_t taps, const float *const *dy, const int64_
     UNROLL
     for (int u = 0; u < kInputs; ++u) {
       const Vec d = u % 2 ? Difference<true>(xs[u], ws, one) : Difference<false>(xs[u], ws, one);
-      sum[u] = AddProduct(sum[u], Apply<rule>(d, one, slope), dys[u / kRun] + offsets[k] + u % kRun);
+      sum[u] = AddProduct(sum[u], norm == 1 ? Clip(d, one) : d, dys[u / kRun] + offsets[k] + u % kRun);
     }
   }
   UNROLL
-  for (int u = 0; u < kInputs; ++u) Store(dx + at[u / kRun] + u % kRun * step, sum[u] * scale);
+  for (int u = 0; u < kInputs; ++u) Store(dx + at[u / kRun] + u % kRun * step, -sum[u]);
 }
 
 class InputGrad {
  public:
-  InputGrad(const Layer &layer, const float *dy_, const float *x_, const float *w, float mix_)
-      : l(layer), mix(mix_), dy(dy_), x(x_), rows(CeilDiv(l.height, l.stride)),
+  InputGrad(const Layer &layer, const float *dy_, const float *x_, const float *w)
+      : l(layer), dy(dy_), x(x_), rows(CeilDiv(l.height, l.stride)),
         columns(RoundUp(CeilDiv(l.width, l.stride), kRun)), first(CeilDiv(l.padding - (l.kernel - 1), l.stride)),
         last((l.padding + l.stride - 1) / l.stride), band(SharedRows(l, rows, [&](int64_t count) {
           return l.filters * Outputs(0, count).Pitch() + 2 * count * l.stride * RowPitch();
@@ -278,10 +269,7 @@ class InputGrad {
   }
 
   void Run(float *dx) const {
-    const auto run = mix == 0.0f   ? &InputGrad::RunTile<Rule::kClipped>
-                     : mix == 1.0f ? &InputGrad::RunTile<Rule::kLinear>
-                                   : &InputGrad::RunTile<Rule::kMixed>;
-    ForEachBand(l, rows, band, [&](int64_t n, int64_t row) { (this->*run)(n, row, dx); });
+    ForEachBand(l, rows, band, [&](int64_t n, int64_t row) { RunTile(n, row, dx); });
   }
 
  private:
@@ -293,7 +281,6 @@ class InputGrad {
   };
 
   const Layer &l;
-  const float mix;
   const float *dy, *x;
   const int64_t rows, columns;  // of the largest phase; columns in whole runs
   const int64_t first, last;    // the rows, and columns, of outputs that look at rows of inputs 0 .. stride - 1
@@ -325,7 +312,6 @@ class InputGrad {
     return p;
   }
 
-  template <Rule rule>
   void RunTile(int64_t n, int64_t index, float *dx) const {
     const int64_t row = index * l.stride, count = std::min(band * l.stride, l.height - row), plane = l.height * l.width;
     const Band out = Outputs(index, CeilDiv(count, l.stride));
@@ -339,7 +325,7 @@ class InputGrad {
       ForEachRow(count, [&](int64_t i, int64_t length) {
         ToLanes(x + at + i * l.width, plane, l.channels - c, length, kZeros, xs + i * RowPitch(), kLanes);
       });
-      for (const Phase &p : phases) RunPhase<rule>(p, count, c, out.RowPitch(), dys, xs, sums);
+      for (const Phase &p : phases) RunPhase(p, count, c, out.RowPitch(), dys, xs, sums);
       ForEachRow(count, [&](int64_t i, int64_t length) {
         FromLanes(sums + i * RowPitch(), plane, l.channels - c, length, dx + at + i * l.width);
       });
@@ -353,9 +339,9 @@ class InputGrad {
     for (int64_t i = 0; i < (dense ? 1 : count); ++i) work(i, dense ? count * l.width : l.width);
   }
 
-  template <Rule rule>
   void RunPhase(const Phase &p, int64_t count, int64_t c, int64_t dy_pitch, const float *dys, const float *xs,
                 float *sums) const {
+    const auto block = l.norm == 1 ? InputGradBlock<1> : InputGradBlock<2>;
     const int64_t taps = p.offsets.size(), in_row = columns / kRun;
     const int64_t runs = std::max<int64_t>(0, CeilDiv(count - p.row, l.stride)) * in_row;
     for (int64_t run = 0; run < runs; run += kInputRuns) {
@@ -366,8 +352,7 @@ class InputGrad {
         from[r] = dys + row * dy_pitch + col;
         at[r] = (row * l.stride + p.row) * RowPitch() + (col * l.stride + p.col) * kLanes;
       }
-      InputGradBlock<rule>(taps, from, p.offsets.data(), p.weights.data() + c * taps, xs, at, l.stride * kLanes, mix,
-                           sums);
+      block(taps, from, p.offsets.data(), p.weights.data() + c * taps, xs, at, l.stride * kLanes, sums);
     }
   }
 };
@@ -566,21 +551,21 @@ int AdderForwardFolded(int count, void **params, int *, int64_t **shapes, const 
   });
 }
 
-// Inputs dy [N, F, H', W'], x, w, mix [2], geometry; output dx [N, C, H, W] = sum dy * (m * (w - x) +
-// (1 - m) * clip(w - x, -1, 1)), where m = mix[0].
+// Inputs dy [N, F, H', W'], x, w, geometry; output dx [N, C, H, W] = sum dy * clip(w - x, -1, 1), or sum dy * (w - x)
+// in norm 2.
 int AdderInputGrad(int, void **params, int *, int64_t **shapes, const char **, void *, void *) {
   return Guarded([&] {
-    const Layer l(shapes[1], shapes[2], In<int32_t>(params, 4));
-    InputGrad(l, In(params, 0), In(params, 1), In(params, 2), In(params, 3)[0]).Run(Out(params, 5));
+    const Layer l(shapes[1], shapes[2], In<int32_t>(params, 3));
+    InputGrad(l, In(params, 0), In(params, 1), In(params, 2)).Run(Out(params, 4));
   });
 }
 
-// Inputs dy, x, w, mix, geometry; output dw [F, C, k, k] = sum dy * (m * (x - w) + (1 - m) * sign(x - w)), where
-// m = mix[1], before any adaptive rate.
+// Inputs dy, x, w, mix [1], geometry; output dw [F, C, k, k] = sum dy * (mix * (x - w) + (1 - mix) * sign(x - w)),
+// before any adaptive rate.
 int AdderWeightGrad(int, void **params, int *, int64_t **shapes, const char **, void *, void *) {
   return Guarded([&] {
     const Layer l(shapes[1], shapes[2], In<int32_t>(params, 4));
-    WeightGrad(l, In(params, 0), In(params, 1), In(params, 2), In(params, 3)[1]).Run(Out(params, 5));
+    WeightGrad(l, In(params, 0), In(params, 1), In(params, 2), *In(params, 3)).Run(Out(params, 5));
   });
 }
 

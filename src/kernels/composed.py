@@ -40,13 +40,11 @@ def implementation(stride, padding, norm=1, mixed=False, form="loop"):
     exported models "unrolled" (no control flow) or "onnx" (that, from operators that MindSpore converts to ONNX).
     """
     geometry = stride, padding
-    linear = LinearInputGrad(*geometry), WeightGrad(*geometry)
+    weight_grad = (MixedWeightGrad if mixed else WeightGrad)(*geometry)
     if norm == 2:
-        return (SquaredForward(*geometry), *linear)
+        return SquaredForward(*geometry), LinearInputGrad(*geometry), weight_grad
     forward = Forward(*geometry) if form == "loop" else Unrolled(*geometry, form)
-    if mixed:
-        return (forward, Mixed(0, linear[0], InputGrad(*geometry)), Mixed(1, linear[1], SignWeightGrad(*geometry)))
-    return forward, InputGrad(*geometry), linear[1]
+    return forward, InputGrad(*geometry), weight_grad
 
 
 class Forward(nn.Cell):
@@ -208,16 +206,15 @@ class SignWeightGrad(nn.Cell):
         return ops.Reshape()(dw, w.shape)
 
 
-class Mixed(nn.Cell):
-    """mix * linear + (1 - mix) * other, of two gradients of (dy, x, w), for `mix` at an index of a tensor."""
+class MixedWeightGrad(nn.Cell):
+    """dw = sum dy * (mix * (x - w) + (1 - mix) * sign(x - w)), `mix` being a tensor [1]."""
 
-    def __init__(self, index, linear, other):
+    def __init__(self, stride, padding):
         super().__init__()
-        self.index, self.linear, self.other = index, linear, other
+        self.linear, self.sign = WeightGrad(stride, padding), SignWeightGrad(stride, padding)
 
     def construct(self, dy, x, w, mix):
-        mix = mix[self.index]
-        return mix * self.linear(dy, x, w) + (1.0 - mix) * self.other(dy, x, w)
+        return mix * self.linear(dy, x, w) + (1.0 - mix) * self.sign(dy, x, w)
 
 
 class Unrolled(nn.Cell):

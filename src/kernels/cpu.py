@@ -23,10 +23,6 @@ from mindspore import nn, ops
 
 from src.kernels.build import library
 
-# How much of the gradient of norm 2 there is in those of the input and of the filters: AdderNet's choice for norm 1.
-MIX = {1: (0.0, 1.0), 2: (1.0, 1.0)}
-
-
 def implementation(stride, padding, norm=1, mixed=False):
     """Return the Cells forward(x, w), input_grad(dy, x, w) and weight_grad(dy, x, w); float32 only.
 
@@ -36,9 +32,9 @@ def implementation(stride, padding, norm=1, mixed=False):
         BuildError: the library cannot be built.
     """
     geometry = _integers(stride, padding, thread_count(), norm)
-    mix = () if mixed else (ms.Tensor(np.array(MIX[norm], np.float32)),)
+    mix = () if mixed else (ms.Tensor(np.ones(1, np.float32)),)
     return (_Kernel("AdderForward", _OutputShape(stride, padding), geometry),
-            _Kernel("AdderInputGrad", _shape_of_x, *mix, geometry),
+            _Kernel("AdderInputGrad", _shape_of_x, geometry),
             _Kernel("AdderWeightGrad", _shape_of_w, *mix, geometry))
 
 
