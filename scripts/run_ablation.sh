@@ -37,11 +37,11 @@ run() {
 
 teacher=()
 if [[ -z "$trained" ]]; then teacher=(--teacher_checkpoint_path "$output/full/teacher/last.ckpt"); fi
-run full adderngd
+run full adderngd --progressive true
 run vanilla adder
-run logits adderngd "${teacher[@]}" --features_weight 0 --progressive false
-run logits_features adderngd "${teacher[@]}" --progressive false
-run gradient adderngd --teacher none
+run logits adderngd "${teacher[@]}" --features_weight 0
+run logits_features adderngd "${teacher[@]}"
+run gradient adder --progressive true
 
 echo "== accuracy after the last epoch"
 for name in vanilla logits logits_features gradient full; do
