@@ -53,19 +53,6 @@ constexpr float kZeros[kBlock] = {};
 
 thread_local Scratch scratch_x, scratch_dy, scratch_sum, scratch_out;
 
-// Calls work(n, row) for each image n and the first of each `band` rows, of `rows`.
-template <typename Work>
-void ForEachBand(const Layer &l, int64_t rows, int64_t band, Work work) {
-  const int64_t bands = CeilDiv(rows, band);
-  Threads::ForEach(l.threads, l.batch * bands, [&](int64_t item) { work(item / bands, item % bands * band); });
-}
-
-// The most rows of a band, of `rows`, that fit a tile and leave every thread something to do; see BandRows.
-template <typename Size>
-int64_t SharedRows(const Layer &l, int64_t rows, Size size) {
-  return std::min(BandRows(rows, size), CeilDiv(rows, l.threads > 1 ? CeilDiv(2 * l.threads, l.batch) : 1));
-}
-
 // A constant per channel: the mean weight there.
 std::vector<float> Centres(const Layer &l, const float *w) {
   std::vector<float> by_tap(l.taps, 0.0f), centres(l.channels, 0.0f);
@@ -153,7 +140,7 @@ class Forward {
   Forward(const Layer &layer, const float *x_, const float *w, const Epilogue &epilogue)
       : l(layer), x(x_), e(epilogue), centres(Centres(l, w)), filters(l, w, centres),
         columns(RoundUp(l.out_width, kRun)),
-        band(SharedRows(l, l.out_height, [&](int64_t rows) { return l.channels * Inputs(0, rows).Pitch(); })) {
+        band(BandRows(l, l.out_height, [&](int64_t rows) { return l.channels * Inputs(0, rows).Pitch(); })) {
     const Band in = Inputs(0, band);
     for (int64_t c = 0; c < l.channels; ++c)
       for (int64_t i = 0; i < l.kernel; ++i)
@@ -261,7 +248,7 @@ class InputGrad {
   InputGrad(const Layer &layer, const float *dy_, const float *x_, const float *w)
       : l(layer), dy(dy_), x(x_), rows(CeilDiv(l.height, l.stride)),
         columns(RoundUp(CeilDiv(l.width, l.stride), kRun)), first(CeilDiv(l.padding - (l.kernel - 1), l.stride)),
-        last((l.padding + l.stride - 1) / l.stride), band(SharedRows(l, rows, [&](int64_t count) {
+        last((l.padding + l.stride - 1) / l.stride), band(BandRows(l, rows, [&](int64_t count) {
           return l.filters * Outputs(0, count).Pitch() + 2 * count * l.stride * RowPitch();
         })) {
     for (int64_t i = 0; i < l.stride; ++i)

@@ -192,12 +192,10 @@ class Forward {
   Forward(const Layer &layer, const uint8_t *x_, const uint8_t *w, const Finish &finish_)
       : l(layer), x(x_), finish(finish_), filters(PackFilters(l, w)), channels(RoundUp(l.channels, kGroup)),
         pitch((l.width + 2 * l.padding) * channels),
-        band(std::min(CeilDiv(l.out_height, l.threads > 1 ? CeilDiv(2 * l.threads, l.batch) : 1),
-                      BandRows(l.out_height, [&](int64_t rows) { return TileSize(rows) / 4; }))) {}
+        band(BandRows(l, l.out_height, [&](int64_t rows) { return TileSize(rows) / 4; })) {}
 
   void Run(typename Finish::Out *y) const {
-    const int64_t bands = CeilDiv(l.out_height, band);
-    Threads::ForEach(l.threads, l.batch * bands, [&](int64_t item) { RunTile(item / bands, item % bands * band, y); });
+    ForEachBand(l, l.out_height, band, [&](int64_t n, int64_t row) { RunTile(n, row, y); });
   }
 
  private:
@@ -259,10 +257,7 @@ void Quantise(const float *x, int64_t channels, int64_t positions, float top, ui
   for (int64_t q = 0; q < positions; q += kLanes) {
     const int64_t count = std::min<int64_t>(kLanes, positions - q);
     for (int64_t c = 0; c < channels; ++c) {
-      Vec v = {};
-      if (count == kLanes) v = Load(x + c * positions + q);
-      else std::memcpy(&v, x + c * positions + q, count * sizeof(float));
-      const Bytes bytes = ToBytes(v, top);
+      const Bytes bytes = ToBytes(LoadFirst(x + c * positions + q, count), top);
       for (int64_t i = 0; i < count; ++i) y[(q + i) * channels + c] = bytes[i];
     }
   }

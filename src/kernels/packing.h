@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "simd.h"
+#include "threads.h"
 
 constexpr int64_t kCacheLine = 16;         // in floats
 constexpr int64_t kTileSize = 160 << 10;   // floats in a tile, to stay in the second-level cache
@@ -147,12 +148,21 @@ inline void FromLanes(const float *in, int64_t plane, int64_t planes, int64_t co
   }
 }
 
-// The most rows, of `rows`, that fit a tile, in bands as even as can be; size(n) is the size of a tile of n rows.
+// The most rows, of `rows`, that fit a tile and leave every thread something to do, in bands as even as can be; size(n)
+// is the size of a tile of n rows.
 template <typename Size>
-int64_t BandRows(int64_t rows, Size size) {
+int64_t BandRows(const Layer &l, int64_t rows, Size size) {
+  const int64_t shared = CeilDiv(rows, l.threads > 1 ? CeilDiv(2 * l.threads, l.batch) : 1);
   for (int64_t bands = 1; bands < rows; ++bands)
-    if (size(CeilDiv(rows, bands)) <= kTileSize) return CeilDiv(rows, bands);
+    if (size(CeilDiv(rows, bands)) <= kTileSize) return std::min(shared, CeilDiv(rows, bands));
   return 1;
+}
+
+// Calls work(n, row) for each image n and the first of each `band` rows, of `rows`.
+template <typename Work>
+void ForEachBand(const Layer &l, int64_t rows, int64_t band, Work work) {
+  const int64_t bands = CeilDiv(rows, band);
+  Threads::ForEach(l.threads, l.batch * bands, [&](int64_t item) { work(item / bands, item % bands * band); });
 }
 
 #endif  // ADDERNGD_PACKING_H_
