@@ -32,7 +32,7 @@ SETTINGS = ("dataset", "class_num", "allow_small_dataset", "validation_size", "n
             "lr", "momentum", "weight_decay", "seed", "mode", "backend")
 TEACHER_SETTINGS = ("teacher", "teacher_epoch_size", "teacher_eta", "intra_weight", "inter_weight")
 STUDENT_SETTINGS = ("layer", "epoch_size", "eta", "progressive", *TEACHER_SETTINGS, "teacher_checkpoint_path",
-                    "logits_weight", "features_weight", "temperature")
+                    "inherit", "logits_weight", "features_weight", "temperature")
 MODELS = {"l1": "adder_resnet20", "l2": "adderl2_resnet20", "conv": "cnn_resnet20"}
 
 
@@ -53,12 +53,14 @@ def check(config):
     """Refuse parts of distillation that would do nothing."""
     if config.progressive and config.layer != "l1":
         raise UserError(f"progressive: only gradients of layer l1 can go from l2 to l1, not those of {config.layer}")
-    if config.teacher != "none" and not config.logits_weight and not config.features_weight:
-        raise UserError("a teacher teaches nothing without logits_weight or features_weight")
+    if config.teacher != "none" and not (config.logits_weight or config.features_weight or config.inherit):
+        raise UserError("a teacher teaches nothing without logits_weight, features_weight or inherit")
+    if config.inherit and config.teacher != "none" and (config.teacher == "conv") != (config.layer == "conv"):
+        raise UserError(f"inherit: layers {config.layer} cannot begin with the weights of a teacher of {config.teacher}")
 
 
 def trained_teacher(config, trainer, settings):
-    """The teacher in evaluation mode: from its checkpoint, or trained in the folder `teacher` of the run."""
+    """The teacher: from its checkpoint, or trained in the folder `teacher` of the run."""
     net = network(config, config.teacher, config.teacher_eta)
     if config.teacher_checkpoint_path:
         checkpoint.load_strictly(net, checkpoint.find_checkpoint(config.teacher_checkpoint_path))
@@ -71,20 +73,29 @@ def trained_teacher(config, trainer, settings):
                         writes=trainer.rank == 0)
         trainer.fit(net, run, config.teacher_epoch_size or config.epoch_size, config.eval_interval, config.resume,
                     objective)
-    return fold(net, config.backend)
+    return net
 
 
 def train_network(config, trainer, settings, teacher):
     """The network itself, with the teacher if there is one."""
     mix, begin_epoch = gradient_schedule(config.epoch_size) if config.progressive else (None, None)
     net = network(config, config.layer, config.eta, mix)
-    objective = None
+    objective, model = None, MODELS[config.layer]
     if teacher is not None:
-        objective = Distillation(teacher, config.logits_weight, config.features_weight, config.temperature)
-    model = "adderngd_resnet20" if teacher is not None and config.layer == "l1" else MODELS[config.layer]
+        model = "adderngd_resnet20" if config.layer == "l1" else model
+        objective = distillation(config, teacher)
+        if config.inherit:
+            ms.load_param_into_net(net, teacher.parameters_dict(), strict_load=True)
     settings = {**settings, **{key: getattr(config, key) for key in STUDENT_SETTINGS}}
     run = RunFolder(config.output_path, f"{model}_{config.dataset}", settings, writes=trainer.rank == 0)
     trainer.fit(net, run, config.epoch_size, config.eval_interval, config.resume, objective, begin_epoch)
+
+
+def distillation(config, teacher):
+    """What the student imitates, if anything."""
+    if not (config.logits_weight or config.features_weight):
+        return None
+    return Distillation(fold(teacher, config.backend), config.logits_weight, config.features_weight, config.temperature)
 
 
 def gradient_schedule(epochs):

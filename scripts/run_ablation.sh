@@ -13,9 +13,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-# What each part of norm-guided distillation gives: the same network and seed with and without it, one run after the
-# other. With --resume the whole goes on where it was stopped. The teacher is trained once, by the first run, or given
-# by --teacher_checkpoint_path.
+# What each part of norm-guided distillation adds: the same network and seed, with one part more in each run, one after
+# the other. With --resume the whole goes on where it was stopped. The teacher is trained once, by the first run, or
+# given by --teacher_checkpoint_path.
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 usage="[DATA_PATH] [DEVICE_TARGET] [options of train.py]"
 read_arguments data_path device_target -- "$@"
@@ -37,13 +37,13 @@ run() {
 
 teacher=()
 if [[ -z "$trained" ]]; then teacher=(--teacher_checkpoint_path "$output/full/teacher/last.ckpt"); fi
-run full adderngd --progressive true
+run full adderngd
 run vanilla adder
-run logits adderngd "${teacher[@]}" --features_weight 0
-run logits_features adderngd "${teacher[@]}"
-run gradient adder --progressive true
+run logits adderngd "${teacher[@]}" --features_weight 0 --inherit false --progressive false
+run features adderngd "${teacher[@]}" --inherit false --progressive false
+run weights adderngd "${teacher[@]}" --progressive false
 
-echo "== accuracy after the last epoch"
-for name in vanilla logits logits_features gradient full; do
+echo "== accuracy after the last epoch, each run with the parts of those above it"
+for name in vanilla logits features weights full; do
   printf '%-16s %s\n' "$name" "$(tail -n 1 "$output/$name/metrics.csv" | cut -d, -f4)"
 done

@@ -82,16 +82,16 @@ class Run:
 
 
 def draw_curves(runs, _):
-    """Training loss and accuracy on held-out images, by epoch."""
-    figure, (left, right) = _axes(2)
+    """Accuracy by epoch: lines on the training images, points on the held-out ones."""
+    figure, (axes,) = _axes(1)
     for run in runs:
-        for axes, column in ((left, "loss"), (right, "test_accuracy")):
-            points = [(int(row["epoch"]), float(row[column])) for row in run.rows if row[column]]
-            axes.plot(*zip(*points), label=run.title, marker="." if len(points) < 40 else None)
-    for axes, title in ((left, "training loss, terms of distillation included"), (right, "accuracy")):
-        axes.set(title=title, xlabel="epoch")
-        axes.grid(alpha=0.3)
-        axes.legend()
+        training, held_out = ([(int(row["epoch"]), float(row[column])) for row in run.rows if row[column]]
+                              for column in ("train_accuracy", "test_accuracy"))
+        line, = axes.plot(*zip(*training), label=run.title)
+        axes.plot(*zip(*held_out), "o", color=line.get_color(), markersize=4)
+    axes.set(title="accuracy: lines training, points held out", xlabel="epoch")
+    axes.grid(alpha=0.3)
+    axes.legend()
     return figure
 
 

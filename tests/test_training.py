@@ -132,7 +132,7 @@ def test_killed_run_resumes_to_the_same_bits(data, whole, tmp_path):
     assert_same_run(whole[0], output)
 
 
-NGD = ("--config_path", str(ROOT / "config" / "adderngd_cifar100.yaml"), "--progressive", "--teacher_epoch_size", "2")
+NGD = ("--config_path", str(ROOT / "config" / "adderngd_cifar100.yaml"), "--teacher_epoch_size", "2")
 
 
 def test_distillation_trains_teacher_then_student_and_resumes_both(data, tmp_path):
@@ -165,9 +165,20 @@ def test_teacher_from_a_checkpoint(data, whole, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+def test_student_begins_with_what_it_inherits(data, whole, tmp_path):
+    """At hardly any learning rate it still has the teacher's filters, and not those of its own seed."""
+    teacher = whole[0] / "last.ckpt"
+    options = ("--teacher", "l1", "--teacher_checkpoint_path", str(teacher), "--epoch_size", "1", "--lr", "1e-8")
+    assert train(data, tmp_path / "student", *options, "--inherit").returncode == 0
+    own, given = (ms.load_checkpoint(str(path)) for path in (tmp_path / "student" / "last.ckpt", teacher))
+    for name in (name for name in given if name.endswith(".adder")):
+        np.testing.assert_allclose(own[name].asnumpy(), given[name].asnumpy(), atol=1e-5)
+
+
 @pytest.mark.parametrize("options, words", [
     (("--layer", "l2", "--progressive"), "only gradients of layer l1"),
-    (("--teacher", "l2"), "a teacher teaches nothing")])
+    (("--teacher", "l2"), "a teacher teaches nothing"),
+    (("--teacher", "conv", "--inherit"), "cannot begin with the weights of a teacher of conv")])
 def test_parts_that_would_do_nothing(data, tmp_path, options, words):
     assert words in one_error_line(train(data, tmp_path / "run", *options))
     assert not (tmp_path / "run").exists()
