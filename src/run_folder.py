@@ -82,7 +82,7 @@ class RunFolder:
         checkpoint.check_parameters(train_step, state, self.path / STATE)
         ms.load_param_into_net(train_step, state, strict_load=True)
         epoch, self.best, self.best_accuracy = int(extras["epoch"]), str(extras["best"]), float(extras["best_accuracy"])
-        self.rows = [row for row in self._read_rows() if int(row["epoch"]) <= epoch]
+        self.rows = self._read_rows(epoch)
         return epoch
 
     def save(self, train_step, net, row):
@@ -124,12 +124,21 @@ class RunFolder:
         if changed:
             raise UserError(f"the run in {self.path} had other settings: {', '.join(changed)}")
 
-    def _read_rows(self):
+    def _read_rows(self, epoch):
+        """The rows up to an epoch."""
+        path = self.path / "metrics.csv"
         try:
-            with open(self.path / "metrics.csv", encoding="utf-8", newline="") as file:
-                return list(csv.DictReader(file))
+            with open(path, encoding="utf-8", newline="") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epoch]
+            for column in COLUMNS:
+                _series(rows, column)  # raises where a value is no number
+            if int(rows[-1]["epoch"]) != epoch or None in rows[-1].values():
+                raise ValueError
+            return rows
         except FileNotFoundError:
             return []
+        except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
+            raise UserError(f"{path} is damaged; mend it, or remove it to go on without the rows so far") from error
 
     def _draw(self):
         """The learning curve, if matplotlib is installed."""

@@ -16,6 +16,7 @@
 import csv
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -248,12 +249,14 @@ def test_progress_refuses_a_loss_that_is_not_finite(loss):
     assert progress.result()["loss"] == 1.0
 
 
-def test_damaged_state_is_one_line(data, whole, tmp_path):
+@pytest.mark.parametrize("name, size", [("train_state.ckpt", 100_000), ("metrics.csv", 70)])
+def test_damaged_state_is_one_line(data, whole, tmp_path, name, size):
     output = tmp_path / "run"
-    output.mkdir()
-    (output / "config.yaml").write_bytes((whole[0] / "config.yaml").read_bytes())
-    (output / "train_state.ckpt").write_bytes((whole[0] / "train_state.ckpt").read_bytes()[:100_000])
-    assert "train_state.ckpt" in one_error_line(train(data, output, "--resume"))
+    shutil.copytree(whole[0], output)
+    (output / name).write_bytes((output / name).read_bytes()[:size])
+    before = {path: path.read_bytes() for path in output.iterdir()}
+    assert name in one_error_line(train(data, output, "--resume"))
+    assert before == {path: path.read_bytes() for path in output.iterdir()}
 
 
 def test_full_disk_is_one_line_and_loses_nothing(data, whole, tmp_path):
