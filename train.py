@@ -85,7 +85,7 @@ def train_network(config, trainer, settings, teacher):
         model = "adderngd_resnet20" if config.layer == "l1" else model
         objective = distillation(config, teacher)
         if config.inherit:
-            ms.load_param_into_net(net, teacher.parameters_dict(), strict_load=True)
+            ms.load_param_into_net(net, teacher.parameters_dict())  # all but `mix`, which a teacher lacks
     settings = {**settings, **{key: getattr(config, key) for key in STUDENT_SETTINGS}}
     run = RunFolder(config.output_path, f"{model}_{config.dataset}", settings, writes=trainer.rank == 0)
     trainer.fit(net, run, config.epoch_size, config.eval_interval, config.resume, objective, begin_epoch)

@@ -76,8 +76,12 @@ def load_parameters(path):
 
 def load_strictly(net, path):
     """Load a checkpoint that has exactly the parameters of `net`. Raises UserError."""
-    parameters = load_parameters(path)
-    check_parameters(net, parameters, path)
+    fill(net, load_parameters(path), path)
+
+
+def fill(net, parameters, source):
+    """Give a network exactly its parameters. Arguments and errors as `check_parameters`."""
+    check_parameters(net, parameters, source)
     ms.load_param_into_net(net, parameters, strict_load=True)
 
 

@@ -43,7 +43,7 @@ from mindspore import Tensor, nn, ops
 
 from src import kernels
 from src.adder import Adder2d
-from src.checkpoint import check_parameters, check_shapes, load_parameters
+from src.checkpoint import check_shapes, fill, load_parameters
 from src.errors import UserError
 from src.kernels import cpu
 from src.res20_adder import FEATURES, resnet20
@@ -73,8 +73,7 @@ def load_network(path, class_num, backend="auto", layer="l1"):
     parameters = load_parameters(path)
     if "bits" not in parameters:
         net = resnet20(class_num, backend=backend, layer=layer)
-        check_parameters(net, parameters, path)
-        ms.load_param_into_net(net, parameters, strict_load=True)
+        fill(net, parameters, path)
         return net
     values = {name: value.asnumpy() if isinstance(value, Tensor) else value for name, value in parameters.items()}
     check_shapes(_shapes(values, class_num), values, path)

@@ -17,7 +17,6 @@ import csv
 import io
 from pathlib import Path
 
-import mindspore as ms
 import yaml
 
 from src import checkpoint
@@ -79,8 +78,7 @@ class RunFolder:
         extras = {key: state.pop(key, None) for key in ("epoch", "best", "best_accuracy")}
         if None in extras.values():
             raise UserError(f"{self.path / STATE} is no training state")
-        checkpoint.check_parameters(train_step, state, self.path / STATE)
-        ms.load_param_into_net(train_step, state, strict_load=True)
+        checkpoint.fill(train_step, state, self.path / STATE)
         epoch, self.best, self.best_accuracy = int(extras["epoch"]), str(extras["best"]), float(extras["best_accuracy"])
         self.rows = self._read_rows(epoch)
         return epoch

@@ -23,6 +23,7 @@ from mindspore import nn, ops
 
 from src.kernels.build import library
 
+
 def implementation(stride, padding, norm=1, mixed=False):
     """Return the Cells forward(x, w), input_grad(dy, x, w) and weight_grad(dy, x, w); float32 only.
 
