@@ -22,7 +22,7 @@ from src.train_step import evaluate
 
 def main():
     config = get_config(__doc__)
-    path = checkpoint.find_checkpoint(config.checkpoint_file_path)
+    path = checkpoint.find_checkpoint(config.checkpoint_file_path, config.layer)
     device.set_up(config.device_target, config.device_id, config.mode)
     folder = dataset.prepare(config.dataset, config.eval_dataset_path, ("test",), config.allow_small_dataset)
     net = load_network(path, dataset.class_count(config.dataset, config.class_num), config.backend, config.layer)

@@ -30,7 +30,7 @@ def main():
     from src import checkpoint, dataset, device
     from src.exporter import export
     from src.quantised import load_network
-    path = checkpoint.find_checkpoint(config.checkpoint_file_path)
+    path = checkpoint.find_checkpoint(config.checkpoint_file_path, config.layer)
     device.set_up(config.device_target, config.device_id)
     backend = "onnx" if config.file_format == "ONNX" else "unrolled"
     net = load_network(path, dataset.class_count(config.dataset, config.class_num), backend, config.layer)

@@ -20,7 +20,7 @@ import numpy as np
 
 from src import checkpoint, dataset, device, errors
 from src.config import get_config
-from src.distill import CentreLoss, Distillation, gradient_mix
+from src.distill import CentreLoss, Distillation, gradient_mix, inherit
 from src.errors import UserError
 from src.folding import fold
 from src.res20_adder import FEATURES, resnet20
@@ -31,8 +31,8 @@ from src.trainer import Trainer
 SETTINGS = ("dataset", "class_num", "allow_small_dataset", "validation_size", "num_parallel_workers", "batch_size",
             "lr", "momentum", "weight_decay", "seed", "mode", "backend")
 TEACHER_SETTINGS = ("teacher", "teacher_epoch_size", "teacher_eta", "intra_weight", "inter_weight")
-STUDENT_SETTINGS = ("layer", "epoch_size", "eta", "progressive", *TEACHER_SETTINGS, "teacher_checkpoint_path",
-                    "inherit", "logits_weight", "features_weight", "temperature")
+STUDENT_SETTINGS = ("layer", "epoch_size", "eta", "progressive", "teacher", "teacher_checkpoint_path", "inherit",
+                    "logits_weight", "features_weight", "temperature")
 MODELS = {"l1": "adder_resnet20", "l2": "adderl2_resnet20", "conv": "cnn_resnet20"}
 
 
@@ -45,6 +45,7 @@ def main():
                       config.validation_size, rank, ranks, lr=config.lr, momentum=config.momentum,
                       weight_decay=config.weight_decay)
     settings = {**{key: getattr(config, key) for key in SETTINGS}, "devices": ranks}
+    config.teacher_epoch_size = config.teacher_epoch_size or config.epoch_size
     teacher = trained_teacher(config, trainer, settings) if config.teacher != "none" else None
     train_network(config, trainer, settings, teacher)
 
@@ -63,7 +64,7 @@ def trained_teacher(config, trainer, settings):
     """The teacher: from its checkpoint, or trained in the folder `teacher` of the run."""
     net = network(config, config.teacher, config.teacher_eta)
     if config.teacher_checkpoint_path:
-        checkpoint.load_strictly(net, checkpoint.find_checkpoint(config.teacher_checkpoint_path))
+        checkpoint.load_strictly(net, checkpoint.find_checkpoint(config.teacher_checkpoint_path, config.teacher))
     else:
         objective = None
         if config.intra_weight or config.inter_weight:
@@ -71,8 +72,7 @@ def trained_teacher(config, trainer, settings):
         settings = {**settings, **{key: getattr(config, key) for key in TEACHER_SETTINGS}}
         run = RunFolder(Path(config.output_path) / "teacher", f"{MODELS[config.teacher]}_{config.dataset}", settings,
                         writes=trainer.rank == 0)
-        trainer.fit(net, run, config.teacher_epoch_size or config.epoch_size, config.eval_interval, config.resume,
-                    objective)
+        trainer.fit(net, run, config.teacher_epoch_size, config.eval_interval, config.resume, objective)
     return net
 
 
@@ -83,10 +83,11 @@ def train_network(config, trainer, settings, teacher):
     objective, model = None, MODELS[config.layer]
     if teacher is not None:
         model = "adderngd_resnet20" if config.layer == "l1" else model
-        objective = distillation(config, teacher)
         if config.inherit:
-            ms.load_param_into_net(net, teacher.parameters_dict())  # all but `mix`, which a teacher lacks
-    settings = {**settings, **{key: getattr(config, key) for key in STUDENT_SETTINGS}}
+            inherit(net, teacher)
+        objective = distillation(config, teacher)
+    trained_here = TEACHER_SETTINGS if teacher is not None and not config.teacher_checkpoint_path else ()
+    settings = {**settings, **{key: getattr(config, key) for key in (*STUDENT_SETTINGS, *trained_here)}}
     run = RunFolder(config.output_path, f"{model}_{config.dataset}", settings, writes=trainer.rank == 0)
     trainer.fit(net, run, config.epoch_size, config.eval_interval, config.resume, objective, begin_epoch)
 

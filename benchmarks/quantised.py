@@ -12,18 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Accuracy of a checkpoint quantised to every number of bits by both schemes: a table, and the smaller checkpoints.
+"""Accuracy of a checkpoint quantised to every number of bits by every scheme: a table, and the smaller checkpoints.
 
 Usage: python -m benchmarks.quantised --checkpoint_file_path F [--dataset cifar100] [--data_path data] [--output FOLDER]
 """
 import argparse
 from pathlib import Path
 
-from src import checkpoint, dataset, device, errors
+from src import dataset, device, errors
 from src.folding import fold
-from src.quant import calibration_images, calibration_options, quantise_network
+from src.quant import calibration_options, check_folder, inputs, quantise_network, save_quantised
 from src.quantised import BITS, SCHEMES, QuantisedResNet
-from src.res20_adder import resnet20
 from src.train_step import evaluate
 
 
@@ -33,12 +32,11 @@ def main():
                                      parents=[calibration_options()])
     parser.add_argument("--output", type=Path, help="folder for the quantised checkpoints; none are kept without it")
     options = parser.parse_args()
-    path = checkpoint.find_checkpoint(options.checkpoint_file_path)
+    if options.output:
+        check_folder(options.output)
     device.set_up("CPU", mode="PYNATIVE")
-    folder = dataset.prepare(options.dataset, options.data_path, ("train", "test"), options.allow_small_dataset)
-    net = resnet20(dataset.class_count(options.dataset))
-    checkpoint.load_strictly(net, path)
-    images = calibration_images(options.dataset, folder, options.calibration_size)
+    path, net, images = inputs(options)
+    folder = dataset.prepare(options.dataset, options.data_path, ("test",), options.allow_small_dataset)
     data = dataset.create_dataset(options.dataset, folder, "test", 250)
     print(f"{path} on {options.dataset}, calibrated on {len(images)} training images")
     print(f"{'scheme':12}{'bits':>5}{'top-1, %':>10}{'top-5, %':>10}{'below float':>13}", flush=True)
@@ -51,9 +49,7 @@ def main():
             below = 100 * (float_top1 - top1)
             print(f"{scheme:12}{bits:5}{100 * top1:10.2f}{100 * top5:10.2f}{below:13.2f}", flush=True)
             if options.output:
-                numbers = {name: parameters.pop(name) for name in ("bits", "scheme")}
-                file = options.output / f"{path.stem}_{scheme}_{bits}bit.ckpt"
-                checkpoint.save_parameters(parameters, file, **numbers)
+                save_quantised(parameters, options.output / f"{path.stem}_{scheme}_{bits}bit.ckpt")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,10 @@ choose_python
 output=output trained=
 for ((i = 0; i < ${#arguments[@]}; i++)); do
   case "${arguments[i]}" in
-    --output_path) output="${arguments[i + 1]}" ;;
-    --teacher_checkpoint_path) trained=1 ;;
+    --output_path) output="${arguments[i + 1]:-}" ;;
+    --output_path=*) output="${arguments[i]#*=}" ;;
+    --teacher_checkpoint_path | --teacher_checkpoint_path=*) trained=1 ;;
+    --config_path | --config_path=*) wrong "--config_path is not for the ablation, each run has its own" ;;
   esac
 done
 

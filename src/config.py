@@ -14,6 +14,7 @@
 # ============================================================================
 """Options: default_config.yaml, overridden by another YAML file, overridden by the command line."""
 import argparse
+import math
 from pathlib import Path
 
 import yaml
@@ -24,6 +25,7 @@ LEAST = {"batch_size": 1, "epoch_size": 1, "eval_interval": 1, "num_parallel_wor
          "validation_size": 0, "seed": 0, "lr": 1e-8, "momentum": 0.0, "weight_decay": 0.0, "eta": 0.0,
          "teacher_epoch_size": 0, "teacher_eta": 0.0, "intra_weight": 0.0, "inter_weight": 0.0, "logits_weight": 0.0,
          "features_weight": 0.0, "temperature": 1e-3}
+MOST = {"seed": 2 ** 32 - 1}
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "default_config.yaml"
 
 
@@ -58,8 +60,9 @@ def get_config(description, arguments=None):
         parser.set_defaults(**values)
     config = parser.parse_args(arguments)
     for key, least in LEAST.items():
-        if getattr(config, key) < least:
-            raise UserError(f"{key} must be at least {least}, not {getattr(config, key)}")
+        if not least <= getattr(config, key) <= MOST.get(key, math.inf):  # false for NaN
+            most = f" and at most {MOST[key]}" if key in MOST else ""
+            raise UserError(f"{key} must be at least {least}{most}, not {getattr(config, key)}")
     return config
 
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Norm-guided distillation: an l2 teacher with clustered features, and an l1 student whose gradients may start as l2.
+"""Norm-guided distillation: an l2 teacher with clustered features, and an l1 student that goes on from it.
 
 A reconstruction: of AdderNGD (IEEE TIP 2023, DOI 10.1109/TIP.2023.3318940) only the idea is public, no formula. The
 terms are those of its nearest published relatives.
@@ -90,6 +90,13 @@ class Distillation(nn.Cell):
         divergence = (target * log_ratio).sum(1).mean() * self.temperature ** 2
         distance = 0.5 * ((features - wanted) * (features - wanted)).sum(1).mean()
         return self.logits_weight * divergence + self.features_weight * distance
+
+
+def inherit(student, teacher):
+    """Give a student, a `src.res20_adder.ResNet`, copies of the weights and statistics of a teacher of its shape."""
+    own = student.parameters_dict()
+    for name, value in teacher.parameters_dict().items():
+        own[name].set_data(ms.Tensor(value.asnumpy().copy()))
 
 
 def gradient_mix(epoch, epochs):

@@ -16,7 +16,7 @@
 
     python -m src.figures FOLDER --data_path data --output_path FOLDER [FOLDER ...]
 
-Each run is the output folder of train.py: its metrics.csv, config.yaml and last.ckpt are read.
+Each run is the output folder of train.py: its metrics.csv, config.yaml and last.ckpt, or best checkpoint, are read.
 """
 import argparse
 import csv
@@ -30,6 +30,7 @@ from src.errors import UserError
 from src.files import replacing
 from src.folding import fold
 from src.res20_adder import resnet20
+from src.run_folder import series
 
 CLASSES = 10  # of the features' picture; more would hide each other
 NAMES = {"l1": "adder (l1)", "l2": "adder (l2)", "conv": "CNN"}
@@ -46,7 +47,9 @@ def main():
     runs = [Run(path) for path in arguments.runs]
     arguments.output_path.mkdir(parents=True, exist_ok=True)
     for name, draw in (("curves", draw_curves), ("features", draw_features), ("weights", draw_weights)):
-        save(draw(runs, arguments.data_path), arguments.output_path / f"{name}.png")
+        path = arguments.output_path / f"{name}.png"
+        save(draw(runs, arguments.data_path), path)
+        print(f"wrote {path}")
 
 
 class Run:
@@ -55,27 +58,29 @@ class Run:
     def __init__(self, path):
         self.path = path
         try:
-            self.settings = yaml.safe_load((path / "config.yaml").read_text("utf-8"))
+            settings = dict(yaml.safe_load((path / "config.yaml").read_text("utf-8")))
+            self.layer = settings.get("layer") or settings["teacher"]
+            self.dataset, self.class_num = settings["dataset"], settings["class_num"]
             with open(path / "metrics.csv", encoding="utf-8", newline="") as file:
-                self.rows = list(csv.DictReader(file))
-        except (OSError, yaml.YAMLError) as error:
+                rows = list(csv.DictReader(file))
+            self.training, self.held_out = (series(rows, f"{split}_accuracy") for split in ("train", "test"))
+        except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError) as error:
             raise UserError(f"{path} is no folder of a run: {' '.join(str(error).split())}") from error
-        self.layer = self.settings.get("layer") or self.settings["teacher"]
         self.title = path.name
 
     def network(self):
         """The trained network, for evaluation."""
-        net = resnet20(dataset.class_count(self.settings["dataset"], self.settings["class_num"]), layer=self.layer)
-        checkpoint.load_strictly(net, self.path / "last.ckpt")
+        net = resnet20(dataset.class_count(self.dataset, self.class_num), layer=self.layer)
+        last = self.path / "last.ckpt"
+        checkpoint.load_strictly(net, last if last.exists() else checkpoint.find_checkpoint(self.path, self.layer))
         return net
 
     def features(self, data_path):
         """Features [N, 64] and labels [N] of the test images of the first classes."""
-        name = self.settings["dataset"]
-        folder = dataset.prepare(name, data_path, ("test",), allow_small=True)
+        folder = dataset.prepare(self.dataset, data_path, ("test",), allow_small=True)
         net = fold(self.network())
         columns = [(net.features(images).asnumpy(), labels.asnumpy()) for images, labels in
-                   dataset.create_dataset(name, folder, "test", 250).create_tuple_iterator(num_epochs=1)]
+                   dataset.create_dataset(self.dataset, folder, "test", 250).create_tuple_iterator(num_epochs=1)]
         features, labels = (np.concatenate(column) for column in zip(*columns))
         chosen = labels < CLASSES
         return features[chosen].reshape(chosen.sum(), -1), labels[chosen]
@@ -85,10 +90,8 @@ def draw_curves(runs, _):
     """Accuracy by epoch: lines on the training images, points on the held-out ones."""
     figure, (axes,) = _axes(1)
     for run in runs:
-        training, held_out = ([(int(row["epoch"]), float(row[column])) for row in run.rows if row[column]]
-                              for column in ("train_accuracy", "test_accuracy"))
-        line, = axes.plot(*zip(*training), label=run.title)
-        axes.plot(*zip(*held_out), "o", color=line.get_color(), markersize=4)
+        line, = axes.plot(*run.training, label=run.title)
+        axes.plot(*run.held_out, "o", color=line.get_color(), markersize=4)
     axes.set(title="accuracy: lines training, points held out", xlabel="epoch")
     axes.grid(alpha=0.3)
     axes.legend()
@@ -139,7 +142,10 @@ def save(figure, path):
 
 
 def _axes(count):
-    import matplotlib
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise UserError("the pictures need matplotlib: pip install matplotlib") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
     figure, axes = pyplot.subplots(1, count, figsize=(4.5 * count, 3.5), layout="constrained", squeeze=False)

@@ -16,6 +16,7 @@
 import contextlib
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 
@@ -45,9 +46,8 @@ def replacing(path):
         OSError: it cannot be written.
     """
     path = Path(path)
-    folder = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+    folder = Path(tempfile.mkdtemp(UNFINISHED, f".{path.name}.", path.parent))
     try:
-        folder.mkdir()
         temporary = folder / path.name
         yield temporary
         with open(temporary, "rb") as file:

@@ -26,9 +26,10 @@ least error of the layer's output. Scale and shift of each filter, in the place 
 quantised network the mean and the deviation that the normalised ones have in the float network.
 
 Scheme "adderquant" (arXiv 2212.10200, and its code, of which all groups are computed here). Filters are clustered by
-their largest |w|; a group's limit is that or, if less, 0.9997 ^ 2 of the way up the sorted activations; weights are
-signed multiples of twice the step, so that responses are sum |xq - 2 wq|; batch norm's statistics are estimated anew.
-With wq < 0 replaced by 0 and a constant, 2 wq is unsigned as well, and even: one kernel serves both schemes.
+their largest |w|; a group's limit is that or, if less, 0.9997 ^ 2 of the way up the sorted activations, the largest of
+batches of 128; weights are signed multiples of twice the step, so that responses are sum |xq - 2 wq|; batch norm's
+statistics are estimated anew. With wq < 0 replaced by 0 and a constant, 2 wq is unsigned as well, and even: one kernel
+serves both schemes. Scheme "shared" is the same with one group, the baseline of that paper.
 
 Everything is decided on training images, layer by layer, each seeing what the quantised layers before it let through.
 """
@@ -153,12 +154,14 @@ class Unsigned:
 
 @dataclasses.dataclass(frozen=True)
 class AdderQuant:
-    """The same for scheme "adderquant"; activations are stored as floats."""
+    """The same for schemes "adderquant" and "shared"; activations are stored as floats."""
     bits: int
+    groups: int = GROUPS
 
     def trials(self, x, between_blocks):
         del between_blocks
-        yield 1.0, None, partial(adderquant_layer, limit=limits(x, (0.9997 ** 2,))[0], bits=self.bits)
+        limit = max(limits(x[i:i + 128], (0.9997 ** 2,))[0] for i in range(0, len(x), 128))
+        yield 1.0, None, partial(adderquant_layer, limit=limit, bits=self.bits, groups=self.groups)
 
     def fit(self, s, target, norm):
         del target
@@ -179,7 +182,7 @@ def quantise_network(net, images, bits, scheme="unsigned", backend="auto"):
         dict, name to array, number or string: what `src.quantised.QuantisedResNet` takes.
     """
     net.set_train(False)
-    walk = {"unsigned": Unsigned, "adderquant": AdderQuant}[scheme](bits)
+    walk = {"unsigned": Unsigned, "adderquant": AdderQuant, "shared": partial(AdderQuant, groups=1)}[scheme](bits)
     x = v = np.maximum(_run(lambda batch: net.bn1(net.conv1(batch)), images), 0)
     scale, shift = scale_and_shift(net.bn1)
     parameters = {"conv1.weight": net.conv1.weight.asnumpy() * scale[:, None, None, None], "conv1.bias": shift}
@@ -273,19 +276,10 @@ def main():
     parser.add_argument("--scheme", default="unsigned", choices=SCHEMES, help="how weights become integers")
     parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"), help="processor")
     arguments = parser.parse_args()
-    if arguments.calibration_size < 1:
-        raise UserError(f"calibration_size must be at least 1, not {arguments.calibration_size}")
-    if not arguments.output.parent.is_dir():
-        raise UserError(f"{arguments.output}: there is no folder {arguments.output.parent}")
-    path = checkpoint.find_checkpoint(arguments.checkpoint_file_path)
+    check_folder(arguments.output.parent)
     device.set_up(arguments.device_target, mode="PYNATIVE")  # in GRAPH mode every trial would be compiled
-    folder = dataset.prepare(arguments.dataset, arguments.data_path, ("train",), arguments.allow_small_dataset)
-    net = resnet20(dataset.class_count(arguments.dataset))
-    checkpoint.load_strictly(net, path)
-    images = calibration_images(arguments.dataset, folder, arguments.calibration_size)
-    parameters = quantise_network(net, images, arguments.bits, arguments.scheme)
-    numbers = {name: parameters.pop(name) for name in ("bits", "scheme")}
-    checkpoint.save_parameters(parameters, arguments.output, **numbers)
+    path, net, images = inputs(arguments)
+    save_quantised(quantise_network(net, images, arguments.bits, arguments.scheme), arguments.output)
     print(f"quantised {path} to {arguments.bits} bits ({arguments.scheme}, {len(images)} training images) as "
           f"{arguments.output}: {arguments.output.stat().st_size / path.stat().st_size:.2f} of its size")
 
@@ -299,6 +293,34 @@ def calibration_options():
     options.add_argument("--allow_small_dataset", action="store_true", help="accept fewer images than official")
     options.add_argument("--calibration_size", type=int, default=512, help="training images to decide everything on")
     return options
+
+
+def inputs(arguments):
+    """What `calibration_options` name: the checkpoint's path, its network, and images [calibration_size, 3, 32, 32].
+
+    Raises:
+        UserError: no such checkpoint or data, a damaged one, or no images.
+    """
+    if arguments.calibration_size < 1:
+        raise UserError(f"calibration_size must be at least 1, not {arguments.calibration_size}")
+    path = checkpoint.find_checkpoint(arguments.checkpoint_file_path)
+    folder = dataset.prepare(arguments.dataset, arguments.data_path, ("train",), arguments.allow_small_dataset)
+    net = resnet20(dataset.class_count(arguments.dataset))
+    checkpoint.load_strictly(net, path)
+    return path, net, calibration_images(arguments.dataset, folder, arguments.calibration_size)
+
+
+def check_folder(path):
+    """Raises UserError where there is no folder to write into: before the work, not after it."""
+    if not path.is_dir():
+        raise UserError(f"there is no folder {path}")
+
+
+def save_quantised(parameters, path):
+    """Write what `quantise_network` returned. Raises UserError if it cannot be written."""
+    numbers = {name: parameters[name] for name in ("bits", "scheme")}
+    arrays = {name: value for name, value in parameters.items() if name not in numbers}
+    checkpoint.save_parameters(arrays, path, **numbers)
 
 
 def calibration_images(name, folder, count):

@@ -48,7 +48,7 @@ from src.errors import UserError
 from src.kernels import cpu
 from src.res20_adder import FEATURES, resnet20
 
-SCHEMES = ("unsigned", "adderquant")
+SCHEMES = ("unsigned", "adderquant", "shared")
 BITS = (8, 6, 5, 4, 3)
 STORED_TOP = 255  # largest stored integer between blocks
 ROUNDING = 1.5 * 2 ** 23  # leaves no bits for fractions when it is added; MindSpore exports `Round` as invalid ONNX

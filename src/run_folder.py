@@ -41,7 +41,7 @@ class RunFolder:
         writes (bool): whether this process writes; of a distributed run only one does.
 
     Raises:
-        UserError: the folder cannot be made.
+        OSError: the folder cannot be made.
     """
 
     def __init__(self, path, prefix, settings, writes=True):
@@ -114,8 +114,8 @@ class RunFolder:
 
     def _check_settings(self):
         try:
-            before = yaml.safe_load((self.path / "config.yaml").read_text("utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+            before = dict(yaml.safe_load((self.path / "config.yaml").read_text("utf-8")))
+        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
             raise UserError(f"cannot read the settings of the run, {self.path / 'config.yaml'}") from error
         changed = [f"{key} {before.get(key)} -> {value}" for key, value in self.settings.items()
                    if before.get(key) != value]
@@ -129,7 +129,7 @@ class RunFolder:
             with open(path, encoding="utf-8", newline="") as file:
                 rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epoch]
             for column in COLUMNS:
-                _series(rows, column)  # raises where a value is no number
+                series(rows, column)  # raises where a value is no number
             if int(rows[-1]["epoch"]) != epoch or None in rows[-1].values():
                 raise ValueError
             return rows
@@ -147,9 +147,9 @@ class RunFolder:
         matplotlib.use("Agg")
         from matplotlib import pyplot
         figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-        left.plot(*_series(self.rows, "loss"), label="training loss")
-        right.plot(*_series(self.rows, "train_accuracy"), label="training accuracy")
-        right.plot(*_series(self.rows, "test_accuracy"), label="test accuracy")
+        left.plot(*series(self.rows, "loss"), label="training loss")
+        right.plot(*series(self.rows, "train_accuracy"), label="training accuracy")
+        right.plot(*series(self.rows, "test_accuracy"), label="test accuracy")
         for axes in (left, right):
             axes.set_xlabel("epoch")
             axes.grid(alpha=0.3)
@@ -168,7 +168,7 @@ def _weights(net):
     return {name: value for name, value in net.parameters_dict().items() if name.rsplit(".", 1)[-1] != "mix"}
 
 
-def _series(rows, column):
+def series(rows, column):
     """Epochs and values of a column where it has any."""
     points = [(int(row["epoch"]), float(row[column])) for row in rows if row[column] not in (None, "")]
     return tuple(zip(*points)) or ((), ())

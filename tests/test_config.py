@@ -89,6 +89,14 @@ def test_command_line_beats_yaml(key, yaml_file):
         assert getattr(get_config("x", arguments), key) == DEFAULTS[key]
 
 
+@pytest.mark.parametrize("key, value, words", [
+    ("eta", "nan", "eta must be at least 0.0, not nan"), ("epoch_size", "0", "epoch_size must be at least 1, not 0"),
+    ("seed", str(2 ** 32), "seed must be at least 0 and at most 4294967295")])
+def test_out_of_range(key, value, words):
+    with pytest.raises(UserError, match=words):
+        get_config("x", [f"--{key}", value])
+
+
 def test_command_line_is_sys_argv_unless_given(monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py", "--seed", "77"])
     assert get_config("x").seed == 77

@@ -193,6 +193,18 @@ def test_exit_code(run, script):
     assert (result.returncode, result.stderr) == (3, "error: it broke\n")
 
 
+def test_ablation(run):
+    """Both ways of writing an option; a given teacher is every run's."""
+    for options in (["--output_path=out", "--teacher_checkpoint_path=ready"],
+                    ["--output_path", "out", "--teacher_checkpoint_path", "ready"]):
+        printed = run("run_ablation.sh", *options).stdout
+        assert all(f"out/{name}" in printed for name in ("full", "vanilla", "logits", "features", "weights"))
+        assert "full/teacher" not in printed
+    assert "out/full/teacher/last.ckpt" in run("run_ablation.sh", "--output_path=out").stdout
+    result = run("run_ablation.sh", "--config_path=x.yaml")
+    assert result.returncode == 1 and "error: --config_path is not for the ablation" in result.stderr
+
+
 @pytest.mark.parametrize("active, used", [("", ".venv"), ("/some/environment", "system")])
 def test_chooses_python(run, repository, fake, active, used):
     (repository / ".venv/bin").mkdir(parents=True)

@@ -49,7 +49,8 @@ EXPECTED = {
         (SHORT, 0, "best: "),
     "python train.py --config_path config/adderngd_cifar100.yaml --device_target CPU --data_path data "
     "--output_path output/ngd": (SHORT, 0, "adderngd_resnet20_cifar100_"),
-    "python -m src.figures output/ngd/teacher output/ngd --data_path data --output_path output/pictures": ([], 0, ""),
+    "python -m src.figures output/ngd/teacher output/ngd --data_path data --output_path output/pictures":
+        ([], 0, "output/pictures/weights.png"),
     "bash scripts/run_ablation.sh data CPU --epoch_size 8 --output_path output/ablation": (SHORT, 0, "full  "),
     "python eval.py --checkpoint_file_path ckpt --eval_dataset_path data --device_target CPU": (SMALL, 0, "top-5: "),
     "bash scripts/run_export.sh ckpt MINDIR CPU --batch_size 1": ([], 0, "exported "),

@@ -249,7 +249,7 @@ def test_progress_refuses_a_loss_that_is_not_finite(loss):
     assert progress.result()["loss"] == 1.0
 
 
-@pytest.mark.parametrize("name, size", [("train_state.ckpt", 100_000), ("metrics.csv", 70)])
+@pytest.mark.parametrize("name, size", [("train_state.ckpt", 100_000), ("metrics.csv", 70), ("config.yaml", 0)])
 def test_damaged_state_is_one_line(data, whole, tmp_path, name, size):
     output = tmp_path / "run"
     shutil.copytree(whole[0], output)
