@@ -47,7 +47,7 @@ from src.folding import scale_and_shift
 from src.quantised import BITS, SCHEMES, STORED_TOP, Distances
 from src.res20_adder import resnet20
 
-QUANTILES = (0.98, 0.99, 0.995, 0.998, 0.9995, 1.0)
+QUANTILES = (0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 1.0)
 GROUPS = 4
 LEAST_LIMIT = 1e-3
 SEARCH_SIZE = 128  # images on which limits are chosen; all of them give the scales and shifts
@@ -62,7 +62,7 @@ def quantise(x, step, top):
 
 def limits(x, quantiles):
     """Quantiles of activations, 1e-3 at least: the largest is exact, the others are those of a million of them."""
-    sample = x.reshape(-1)[::max(1, x.size >> 20)]
+    sample = x.reshape(-1)[::x.size >> 20 | 1]  # an odd stride meets all columns of the images
     return [max(LEAST_LIMIT, float(x.max() if quantile == 1.0 else np.quantile(sample, quantile)))
             for quantile in quantiles]
 
@@ -291,7 +291,7 @@ def calibration_options():
     options.add_argument("--dataset", default="cifar100", choices=sorted(dataset.LAYOUTS), help="which data")
     options.add_argument("--data_path", default="data", help="training data, as of train.py")
     options.add_argument("--allow_small_dataset", action="store_true", help="accept fewer images than official")
-    options.add_argument("--calibration_size", type=int, default=512, help="training images to decide everything on")
+    options.add_argument("--calibration_size", type=int, default=2048, help="training images to decide everything on")
     return options
 
 
