@@ -64,6 +64,8 @@ EXPECTED = {
     "python -m src.cost": ([], 0, "honest count"),
     "python -m benchmarks.quantised --checkpoint_file_path ckpt --data_path data":
         ([*SMALL, "--calibration_size", "8"], 0, "adderquant "),
+    "python -m benchmarks.quantised --checkpoint_file_path ckpt/cifar10 --dataset cifar10 --data_path data "
+    "--allow_small_dataset": (["--calibration_size", "8"], 0, "shared "),
     "python -m src.convert ResNet20-AdderNet.pth adder_resnet20_cifar10.ckpt": ([], 0, "converted 110 parameters"),
     "python -m benchmarks.compare --output benchmarks/results.json":
         (["--batch_size", "4", "--rounds", "1", "--parts", "networks", "quantised", "layers"], 0, "adder "),
@@ -77,11 +79,14 @@ def _tree(tmp_path_factory):
     tree = tmp_path_factory.mktemp("readme") / "a copy"
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "data", "output", "__pycache__"))
     (tree / ".venv").symlink_to(sys.prefix)
-    folder = tree / "data" / "cifar-100-binary"
     synthetic.write(tree / "data" / "synthetic-binary")
-    folder.mkdir()
-    for split in synthetic.SIZES:
-        (folder / f"{split}.bin").write_bytes((tree / f"data/synthetic-binary/{split}.bin").read_bytes()[:96 * 3074])
+    hundred, ten = tree / "data" / "cifar-100-binary", tree / "data" / "cifar-10-batches-bin"
+    hundred.mkdir()
+    ten.mkdir()
+    for split, batch in (("train", "data_batch_1"), ("test", "test_batch")):
+        images = (tree / f"data/synthetic-binary/{split}.bin").read_bytes()[:96 * 3074]
+        (hundred / f"{split}.bin").write_bytes(images)
+        (ten / f"{batch}.bin").write_bytes(b"".join(images[i + 1:i + 3074] for i in range(0, len(images), 3074)))
     write_state(write_zip, tree / "ResNet20-AdderNet.pth", torch_state()[0])
     return tree
 
