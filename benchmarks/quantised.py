@@ -35,8 +35,8 @@ def main():
     if options.output:
         check_folder(options.output)
     device.set_up("CPU", mode="PYNATIVE")
-    path, net, images = inputs(options)
     folder = dataset.prepare(options.dataset, options.data_path, ("test",), options.allow_small_dataset)
+    path, net, images = inputs(options)
     data = dataset.create_dataset(options.dataset, folder, "test", 250)
     print(f"{path} on {options.dataset}, calibrated on {len(images)} training images")
     print(f"{'scheme':12}{'bits':>5}{'top-1, %':>10}{'top-5, %':>10}{'below float':>13}", flush=True)
