@@ -101,8 +101,8 @@ def adderquant_layer(w, limit, bits, groups=GROUPS):
     """Weights of scheme "adderquant" for activations stored as floats: as `unsigned_layer`, `ratio` [groups]."""
     largest = np.abs(w).max((1, 2, 3))
     group = cluster(largest, groups)
-    limits = np.array([min(limit, largest[group == g].max()) for g in range(group.max() + 1)])
-    steps = limits / (2 ** bits - 1)
+    tops = np.array([min(limit, max(LEAST_LIMIT, largest[group == g].max())) for g in range(group.max() + 1)])
+    steps = tops / (2 ** bits - 1)
     signed = np.rint(w / (2 * steps[group])[:, None, None, None])
     adder = 2 * np.clip(signed, 0, 2 ** (bits - 1) - 1)
     return {"adder": adder.astype(np.uint8), "group": group, "ratio": (1 / steps).astype(np.float32)}
@@ -141,9 +141,10 @@ class Unsigned:
         """Yields step and largest integer (None for floats) of the stored activations, and what makes a layer of its
         weights."""
         top = STORED_TOP if between_blocks else 2 ** self.bits - 1
-        for limit in limits(x, QUANTILES):
+        *tried, whole = limits(x, QUANTILES)
+        for limit in (*tried, whole):
             # Shortcuts keep 8 bits over the whole range where the layers see fewer.
-            step = limit / top if 2 ** self.bits - 1 == top else limits(x, (1.0,))[0] / top
+            step = (limit if 2 ** self.bits - 1 == top else whole) / top
             yield step, top, partial(unsigned_layer, limit=limit, stored_step=step, bits=self.bits)
 
     def fit(self, s, target, norm):
@@ -277,8 +278,12 @@ def main():
     parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"), help="processor")
     arguments = parser.parse_args()
     check_folder(arguments.output.parent)
+    if arguments.output.suffix != ".ckpt" or arguments.output.is_dir():
+        raise UserError(f"output must be a file that ends in .ckpt, not {arguments.output}")
     device.set_up(arguments.device_target, mode="PYNATIVE")  # in GRAPH mode every trial would be compiled
     path, net, images = inputs(arguments)
+    if arguments.output.exists() and arguments.output.samefile(path):
+        raise UserError(f"output {arguments.output} is the float checkpoint itself")
     save_quantised(quantise_network(net, images, arguments.bits, arguments.scheme), arguments.output)
     print(f"quantised {path} to {arguments.bits} bits ({arguments.scheme}, {len(images)} training images) as "
           f"{arguments.output}: {arguments.output.stat().st_size / path.stat().st_size:.2f} of its size")
@@ -299,7 +304,7 @@ def inputs(arguments):
     """What `calibration_options` name: the checkpoint's path, its network, and images [calibration_size, 3, 32, 32].
 
     Raises:
-        UserError: no such checkpoint or data, a damaged one, or no images.
+        UserError: no such checkpoint or data, a damaged one, values that are not finite, or fewer images.
     """
     if arguments.calibration_size < 1:
         raise UserError(f"calibration_size must be at least 1, not {arguments.calibration_size}")
@@ -307,7 +312,13 @@ def inputs(arguments):
     folder = dataset.prepare(arguments.dataset, arguments.data_path, ("train",), arguments.allow_small_dataset)
     net = resnet20(dataset.class_count(arguments.dataset))
     checkpoint.load_strictly(net, path)
-    return path, net, calibration_images(arguments.dataset, folder, arguments.calibration_size)
+    for parameter in net.get_parameters():
+        if not np.isfinite(parameter.asnumpy()).all():
+            raise UserError(f"{path}: {parameter.name} has values that are not finite")
+    images = calibration_images(arguments.dataset, folder, arguments.calibration_size)
+    if len(images) < arguments.calibration_size:
+        raise UserError(f"calibration_size {arguments.calibration_size}: there are only {len(images)} training images")
+    return path, net, images
 
 
 def check_folder(path):

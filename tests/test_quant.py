@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """Quantisation: its arithmetic, the two forms of the network, and the way from a checkpoint to a smaller one."""
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -206,6 +207,27 @@ def test_commands(net, tmp_path):
     printed = program("export.py", "--checkpoint_file_path", tmp_path / "int4.ckpt", *common, "--batch_size", "1",
                       "--file_name", tmp_path / "int4")
     assert "same logits after reloading" in printed and (tmp_path / "int4.mindir").is_file()
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--output", "int8"], "output must be a file that ends in .ckpt, not int8"),
+    (["--output", "net.ckpt"], "output net.ckpt is the float checkpoint itself"),
+    (["--output", "int8.ckpt", "--calibration_size", "2561"], "there are only"),
+    (["--output", "int8.ckpt", "--checkpoint_file_path", "nan.ckpt"], "nan.ckpt: fc.weight has values that are not fin"),
+])
+def test_bad_input(net, tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    parameters = net.parameters_dict()
+    save_parameters(parameters, Path("net.ckpt"))
+    save_parameters({**parameters, "fc.weight": parameters["fc.weight"] * np.nan}, Path("nan.ckpt"))
+    before = Path("net.ckpt").read_bytes()
+    common = ["--checkpoint_file_path", "net.ckpt", "--dataset", "synthetic", "--data_path", ".",
+              "--calibration_size", "32"]
+    monkeypatch.setattr(quant.device, "set_up", lambda *_, **__: None)  # a process does that once
+    monkeypatch.setattr(sys, "argv", ["src.quant", *common, *options])
+    with pytest.raises(UserError, match=re.escape(words)):
+        quant.main()
+    assert Path("net.ckpt").read_bytes() == before and not Path("int8.ckpt").exists()
 
 
 def program(*arguments):
