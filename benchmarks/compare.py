@@ -28,6 +28,9 @@ from pathlib import Path
 
 from benchmarks.peak import PASSES, peaks
 from benchmarks.race import race
+from src import errors
+from src.errors import UserError
+from src.files import check_output, replacing
 from src.kernels.cpu import thread_count
 
 LAYERS = {  # name: x [C, H, W], w [C_out, C, k, k], stride, padding
@@ -58,13 +61,24 @@ def main():
     parser.add_argument("--composed_batch_size", type=int, default=64, help="of the composed form, which is slow")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     arguments = parser.parse_args()
+    check(arguments)
     results = {"machine": machine(), "settings": {key: value for key, value in vars(arguments).items()
                                                   if key != "output"}, "peak": peaks()}
     print(describe(results), flush=True)
     for part in arguments.parts:
         results[part] = globals()[part](arguments, results["peak"])
     if arguments.output:
-        arguments.output.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        with replacing(arguments.output) as temporary:
+            temporary.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+
+
+def check(arguments):
+    """Refuse what would fail only after minutes."""
+    for name in ("batch_size", "rounds", "composed_batch_size"):
+        if getattr(arguments, name) < 1:
+            raise UserError(f"{name} must be at least 1, not {getattr(arguments, name)}")
+    if arguments.output:
+        check_output(arguments.output, ".json")
 
 
 def networks(arguments, _):
@@ -152,7 +166,7 @@ def machine():
         processor = next((line.split(":")[1].strip() for line in info if line.startswith("model name")),
                          platform.machine())
     versions = {"python": platform.python_version()}
-    for name in ("mindspore", "numpy", "torch"):
+    for name in ("mindspore", "numpy", "torch", "onnx", "onnxruntime"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -171,4 +185,4 @@ def describe(results):
 
 
 if __name__ == "__main__":
-    main()
+    errors.run(main)

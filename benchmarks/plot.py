@@ -23,6 +23,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.peak import PASSES
+from src import errors
+from src.errors import UserError
+from src.files import check_output, replacing
 
 
 def main():
@@ -31,7 +34,26 @@ def main():
     parser.add_argument("results", type=Path)
     parser.add_argument("picture", type=Path)
     arguments = parser.parse_args()
-    results = json.loads(arguments.results.read_text("utf-8"))
+    check_output(arguments.picture, ".png")
+    figure = draw(read(arguments.results))
+    with replacing(arguments.picture) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def read(path):
+    """What `benchmarks.compare` wrote. Raises UserError where a part of it is missing."""
+    try:
+        results = json.loads(path.read_text("utf-8"))
+        missing = [part for part in ("machine", "settings", "networks", "layers") if part not in results]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: no results of benchmarks.compare: {error}") from error
+    if missing:
+        raise UserError(f"{path}: the picture needs the parts {', '.join(missing)} of benchmarks.compare")
+    return results
+
+
+def draw(results):
+    """The picture: the networks' times, and the layers' fractions of the limit."""
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     time_axes, layer_axes = figure.subplots(1, 2, width_ratios=(1, 1.3))
     _draw_networks(time_axes, results)
@@ -39,7 +61,7 @@ def main():
     machine = results["machine"]
     figure.suptitle(f"Adder ResNet-20 and its CNN, {machine['processor']}, {machine['threads']} threads, "
                     f"{machine['date']}", fontsize=10)
-    figure.savefig(arguments.picture, dpi=120)
+    return figure
 
 
 def _draw_networks(axes, results):
@@ -68,4 +90,4 @@ def _draw_layers(axes, results):
 
 
 if __name__ == "__main__":
-    main()
+    errors.run(main)

@@ -20,8 +20,9 @@ import argparse
 from pathlib import Path
 
 from src import dataset, device, errors
+from src.files import check_folder
 from src.folding import fold
-from src.quant import calibration_options, check_folder, inputs, quantise_network, save_quantised
+from src.quant import calibration_options, inputs, quantise_network, save_quantised
 from src.quantised import BITS, SCHEMES, QuantisedResNet
 from src.train_step import evaluate
 

@@ -14,8 +14,9 @@
 # limitations under the License.
 # ============================================================================
 # What each part of norm-guided distillation adds: the same network and seed, with one part more in each run, one after
-# the other. With --resume the whole goes on where it was stopped. The teacher is trained once, by the first run, or
-# given by --teacher_checkpoint_path.
+# the other, and the whole with a teacher that was trained without centres. They are compared on 5,000 training images
+# that are held out, unless --validation_size says otherwise. With --resume it all goes on where it was stopped. The
+# teacher is trained once, by the first run, or given by --teacher_checkpoint_path; then no second one is trained.
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 usage="[DATA_PATH] [DEVICE_TARGET] [options of train.py]"
 read_arguments data_path device_target -- "$@"
@@ -33,19 +34,23 @@ done
 # run NAME CONFIG OPTION...: one run, in the folder NAME.
 run() {
   echo "== $1"
-  "$python" "$root/train.py" --config_path "$root/config/$2_cifar100.yaml" "${arguments[@]}" \
-    --output_path "$output/$1" "${@:3}"
+  "$python" "$root/train.py" --config_path "$root/config/$2_cifar100.yaml" --validation_size 5000 \
+    "${arguments[@]}" --output_path "$output/$1" "${@:3}"
 }
 
-teacher=()
+teacher=() names=(vanilla logits features weights full)
 if [[ -z "$trained" ]]; then teacher=(--teacher_checkpoint_path "$output/full/teacher/last.ckpt"); fi
 run full adderngd
 run vanilla adder
 run logits adderngd "${teacher[@]}" --features_weight 0 --inherit false --progressive false
 run features adderngd "${teacher[@]}" --inherit false --progressive false
 run weights adderngd "${teacher[@]}" --progressive false
+if [[ -z "$trained" ]]; then
+  run no_centres adderngd --intra_weight 0 --inter_weight 0
+  names+=(no_centres)
+fi
 
-echo "== accuracy after the last epoch, each run with the parts of those above it"
-for name in vanilla logits features weights full; do
+echo "== held-out accuracy after the last epoch; each run down to full has the parts of those above it"
+for name in "${names[@]}"; do
   printf '%-16s %s\n' "$name" "$(tail -n 1 "$output/$name/metrics.csv" | cut -d, -f4)"
 done

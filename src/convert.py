@@ -23,6 +23,7 @@ import numpy as np
 
 from src import errors
 from src.errors import UserError
+from src.files import check_output
 from src.torch_pickle import load_state_dict
 
 _BATCH_NORM = {
@@ -67,8 +68,7 @@ def main():
     parser.add_argument("file", type=Path, metavar="FILE.pth", help="state dict that torch.save wrote")
     parser.add_argument("out", type=Path, metavar="OUT.ckpt", help="MindSpore checkpoint to write")
     arguments = parser.parse_args()
-    if not arguments.out.parent.is_dir():
-        raise UserError(f"{arguments.out}: there is no folder {arguments.out.parent}")
+    check_output(arguments.out, ".ckpt")
     parameters = convert_names(load_state_dict(arguments.file))
     class_num = _class_num(parameters, arguments.file)
 

@@ -33,6 +33,7 @@ from src.res20_adder import resnet20
 from src.run_folder import series
 
 CLASSES = 10  # of the features' picture; more would hide each other
+COLUMNS = 4  # of networks side by side
 NAMES = {"l1": "adder (l1)", "l2": "adder (l2)", "conv": "CNN"}
 
 
@@ -59,8 +60,9 @@ class Run:
         self.path = path
         try:
             settings = dict(yaml.safe_load((path / "config.yaml").read_text("utf-8")))
-            self.layer = settings.get("layer") or settings["teacher"]
-            self.dataset, self.class_num = settings["dataset"], settings["class_num"]
+            self.layer, self.dataset = settings.get("layer") or settings["teacher"], settings["dataset"]
+            self.kind, layout = NAMES[self.layer], dataset.LAYOUTS[self.dataset]
+            self.class_num = settings["class_num"] or layout.class_num
             with open(path / "metrics.csv", encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
             self.training, self.held_out = (series(rows, f"{split}_accuracy") for split in ("train", "test"))
@@ -70,7 +72,7 @@ class Run:
 
     def network(self):
         """The trained network, for evaluation."""
-        net = resnet20(dataset.class_count(self.dataset, self.class_num), layer=self.layer)
+        net = resnet20(self.class_num, layer=self.layer)
         last = self.path / "last.ckpt"
         checkpoint.load_strictly(net, last if last.exists() else checkpoint.find_checkpoint(self.path, self.layer))
         return net
@@ -130,7 +132,7 @@ def draw_weights(runs, _):
         axes.hist(weights, bins=at, density=True, color="lightsteelblue")
         axes.plot(at, np.exp(-0.5 * (at / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi)), label="Gaussian")
         axes.plot(at, np.exp(-np.abs(at) * np.sqrt(2) / deviation) / (deviation * np.sqrt(2)), label="Laplacian")
-        axes.set(title=f"{run.title}: {NAMES[run.layer]}", yticks=[])
+        axes.set(title=f"{run.title}: {run.kind}", yticks=[])
         axes.legend()
     return figure
 
@@ -148,8 +150,12 @@ def _axes(count):
         raise UserError("the pictures need matplotlib: pip install matplotlib") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    figure, axes = pyplot.subplots(1, count, figsize=(4.5 * count, 3.5), layout="constrained", squeeze=False)
-    return figure, axes[0]
+    rows, columns = -(-count // COLUMNS), min(count, COLUMNS)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(4.5 * columns, 3.5 * rows), layout="constrained",
+                                   squeeze=False)
+    for unused in axes.flat[count:]:
+        unused.set_axis_off()
+    return figure, axes.flat[:count]
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from src.errors import UserError
 
 UNFINISHED = ".unfinished"
 
@@ -27,6 +28,19 @@ def remove_unfinished(folder):
     """Remove what killed processes left of `replacing` in a folder."""
     for unfinished in Path(folder).glob(f".*{UNFINISHED}"):
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def check_output(path, suffix):
+    """Refuse a file that could not be written in the end, before the work: raises UserError."""
+    check_folder(path.parent, f"{path}: ")
+    if path.suffix != suffix or path.is_dir():
+        raise UserError(f"output must be a file that ends in {suffix}, not {path}")
+
+
+def check_folder(path, source=""):
+    """The same for a folder to write into, which must be there."""
+    if not path.is_dir():
+        raise UserError(f"{source}there is no folder {path}")
 
 
 @contextlib.contextmanager

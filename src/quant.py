@@ -43,6 +43,7 @@ import numpy as np
 
 from src import checkpoint, dataset, device, errors
 from src.errors import UserError
+from src.files import check_output
 from src.folding import scale_and_shift
 from src.quantised import BITS, SCHEMES, STORED_TOP, Distances
 from src.res20_adder import resnet20
@@ -169,7 +170,7 @@ class AdderQuant:
         return norm_fit(s, norm.beta.asnumpy(), -norm.gamma.asnumpy())
 
 
-def quantise_network(net, images, bits, scheme="unsigned", backend="auto"):
+def quantise_network(net, images, bits, scheme="unsigned"):
     """Quantise a trained network.
 
     Args:
@@ -177,7 +178,6 @@ def quantise_network(net, images, bits, scheme="unsigned", backend="auto"):
         images (ndarray): normalised training images [N, 3, 32, 32]; some hundreds of them.
         bits (int): of the integers that adder layers see, one of `BITS`.
         scheme (str): one of `SCHEMES`.
-        backend (str): see `src.kernels.select`.
 
     Returns:
         dict, name to array, number or string: what `src.quantised.QuantisedResNet` takes.
@@ -189,14 +189,12 @@ def quantise_network(net, images, bits, scheme="unsigned", backend="auto"):
     parameters = {"conv1.weight": net.conv1.weight.asnumpy() * scale[:, None, None, None], "conv1.bias": shift}
     written = ["conv1.weight", "conv1.bias"]  # what writes x, in its units until its step is chosen
     for name, block in _blocks(net):
-        step, layers, x, v = _quantise_block(block, x, v, walk, backend)
-        for key in written:
-            parameters[key] = parameters[key] / step
+        step, layers, x, v = _quantise_block(block, x, v, walk)
+        _divide(parameters, written, step)
         parameters.update({f"{name}.{key}": value for key, value in layers.items()})
         written = [f"{name}.conv2.{key}" for key in ("scale", "shift", "residual_scale")]
     step = limits(x, (1.0,))[0] / STORED_TOP if scheme == "unsigned" else 1.0
-    for key in written:
-        parameters[key] = parameters[key] / step
+    _divide(parameters, written, step)
     scale, shift = scale_and_shift(net.bn2)
     parameters["fc.weight"] = net.fc.weight.asnumpy()[:, :, 0, 0] * scale[:, None] * step
     parameters["fc.bias"] = shift
@@ -209,16 +207,16 @@ def _blocks(net):
             for j, block in enumerate(stage)]
 
 
-def _quantise_block(block, x, v, walk, backend):
+def _quantise_block(block, x, v, walk):
     """One block: x, v [N, C, H, W] are its inputs in the float network and, before they are stored, the quantised one.
 
     Returns:
         step of its stored input; its parameters, those of conv2 in units of the float network; its outputs like x, v.
     """
-    (step, top, make), conv1, y, target = _layer(block.conv1, block.bn1, x, v, walk, True, backend)
+    (step, top, make), conv1, y, target = _layer(block.conv1, block.bn1, x, v, walk, True)
     inner = np.maximum(target, 0)
-    (inner_step, _, _), conv2, y, target = _layer(block.conv2, block.bn2, inner, y, walk, False, backend)
-    conv1["scale"], conv1["shift"] = conv1["scale"] / inner_step, conv1["shift"] / inner_step
+    (inner_step, _, _), conv2, y, target = _layer(block.conv2, block.bn2, inner, y, walk, False)
+    _divide(conv1, ("scale", "shift"), inner_step)
     layers = {"conv1": conv1, "conv2": conv2}
     stored = _stored(v, step, top)
     if block.downsample is None:
@@ -226,14 +224,14 @@ def _quantise_block(block, x, v, walk, backend):
         residual = stored * np.float32(step)
     else:
         shortcut = _run(block.downsample, x)
-        layers["downsample.0"], residual = _apply(*block.downsample, stored, shortcut, make, walk, backend)
+        layers["downsample.0"], residual = _apply(*block.downsample, stored, shortcut, make, walk)
         conv2["residual_scale"] = layers["downsample.0"].pop("scale")
         conv2["shift"] = conv2["shift"] + layers["downsample.0"].pop("shift")
     parameters = {f"{name}.{key}": value for name, layer in layers.items() for key, value in layer.items()}
     return step, parameters, np.maximum(target + shortcut, 0), y + residual
 
 
-def _layer(adder, norm, x, v, walk, between_blocks, backend):
+def _layer(adder, norm, x, v, walk, between_blocks):
     """The best trial for an adder layer and its norm, chosen on some images; with it the layer, its output before it is
     stored, and that of the float network before ReLU."""
     target = _run(lambda batch: norm(adder(batch)), x)
@@ -241,21 +239,27 @@ def _layer(adder, norm, x, v, walk, between_blocks, backend):
 
     def error(trial):
         step, top, make = trial
-        y = _apply(adder, norm, _stored(some, step, top), wanted, make, walk, backend)[1]
+        y = _apply(adder, norm, _stored(some, step, top), wanted, make, walk)[1]
         return np.square(np.maximum(y, 0) - np.maximum(wanted, 0)).mean(dtype=np.float64)
 
     step, top, make = best = min(walk.trials(x, between_blocks), key=error)
-    return (best, *_apply(adder, norm, _stored(v, step, top), target, make, walk, backend), target)
+    return (best, *_apply(adder, norm, _stored(v, step, top), target, make, walk), target)
 
 
-def _apply(adder, norm, stored, target, make, walk, backend):
+def _apply(adder, norm, stored, target, make, walk):
     """A layer with its scale and shift, and what it makes of stored activations."""
     layer = make(adder.adder.asnumpy())
     operation = adder.operation
-    s = _run(Distances(layer, operation.stride, operation.padding, 2 ** walk.bits - 1, backend), stored)
+    s = _run(Distances(layer, operation.stride, operation.padding, 2 ** walk.bits - 1), stored)
     scale, shift = walk.fit(s, target, norm)
     y = s * scale.astype(np.float32)[:, None, None] + shift.astype(np.float32)[:, None, None]
     return {**layer, "scale": scale, "shift": shift}, y
+
+
+def _divide(parameters, names, step):
+    """Parameters of these names in units of a step."""
+    for name in names:
+        parameters[name] = parameters[name] / step
 
 
 def _stored(v, step, top):
@@ -277,9 +281,7 @@ def main():
     parser.add_argument("--scheme", default="unsigned", choices=SCHEMES, help="how weights become integers")
     parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"), help="processor")
     arguments = parser.parse_args()
-    check_folder(arguments.output.parent)
-    if arguments.output.suffix != ".ckpt" or arguments.output.is_dir():
-        raise UserError(f"output must be a file that ends in .ckpt, not {arguments.output}")
+    check_output(arguments.output, ".ckpt")
     device.set_up(arguments.device_target, mode="PYNATIVE")  # in GRAPH mode every trial would be compiled
     path, net, images = inputs(arguments)
     if arguments.output.exists() and arguments.output.samefile(path):
@@ -294,6 +296,7 @@ def calibration_options():
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("--checkpoint_file_path", default="ckpt", help="float checkpoint of l1 layers, or its folder")
     options.add_argument("--dataset", default="cifar100", choices=sorted(dataset.LAYOUTS), help="which data")
+    options.add_argument("--class_num", type=int, default=0, help="classes of the head; 0 takes the data set's")
     options.add_argument("--data_path", default="data", help="training data, as of train.py")
     options.add_argument("--allow_small_dataset", action="store_true", help="accept fewer images than official")
     options.add_argument("--calibration_size", type=int, default=2048, help="training images to decide everything on")
@@ -306,11 +309,12 @@ def inputs(arguments):
     Raises:
         UserError: no such checkpoint or data, a damaged one, values that are not finite, or fewer images.
     """
-    if arguments.calibration_size < 1:
-        raise UserError(f"calibration_size must be at least 1, not {arguments.calibration_size}")
+    for name, least in (("calibration_size", 1), ("class_num", 0)):
+        if getattr(arguments, name) < least:
+            raise UserError(f"{name} must be at least {least}, not {getattr(arguments, name)}")
     path = checkpoint.find_checkpoint(arguments.checkpoint_file_path)
     folder = dataset.prepare(arguments.dataset, arguments.data_path, ("train",), arguments.allow_small_dataset)
-    net = resnet20(dataset.class_count(arguments.dataset))
+    net = resnet20(dataset.class_count(arguments.dataset, arguments.class_num))
     checkpoint.load_strictly(net, path)
     for parameter in net.get_parameters():
         if not np.isfinite(parameter.asnumpy()).all():
@@ -319,12 +323,6 @@ def inputs(arguments):
     if len(images) < arguments.calibration_size:
         raise UserError(f"calibration_size {arguments.calibration_size}: there are only {len(images)} training images")
     return path, net, images
-
-
-def check_folder(path):
-    """Raises UserError where there is no folder to write into: before the work, not after it."""
-    if not path.is_dir():
-        raise UserError(f"there is no folder {path}")
 
 
 def save_quantised(parameters, path):

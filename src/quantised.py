@@ -31,11 +31,11 @@ A layer's filters may be in groups with a step each. Group g sees the integers r
     y = store(scale * s + shift + residual_scale * residual)
 
 Scheme "unsigned" stores every activation as an integer: of 8 bits between blocks, so that shortcuts keep them, and of
-`bits` within a block. Scheme "adderquant" (arXiv 2212.10200) stores floats, max(0, v), as published.
+`bits` within a block. Schemes "adderquant" (arXiv 2212.10200) and "shared" store floats, max(0, v), as published.
 
 There are two forms. The simulated one holds the integers in floats, in which their sums are exact (below 2^24), and
 consists of built-in operators. The other runs in integers, in the C++ kernel `adder_int8_cpu.cc`: "unsigned" from the
-first to the last adder layer, "adderquant" layer by layer, each group a call. Both give the same integers.
+first to the last adder layer, the others layer by layer, each group a call. Both give the same integers.
 """
 import mindspore as ms
 import numpy as np
@@ -121,15 +121,16 @@ class SimulatedBlock(nn.Cell):
         block (BasicBlock): one of the same shape.
         parameters (dict): name within the block to array.
         bits (int): of the integers that the adder layers see.
-        integers (bool): whether activations are stored as integers.
+        stored_top (int): of activations between blocks, see `Store`; None holds for those within as well.
         backend (str): see `src.kernels.select`.
     """
 
-    def __init__(self, block, parameters, bits, integers, backend):
+    def __init__(self, block, parameters, bits, stored_top, backend):
         super().__init__()
         stride, top = block.conv1.operation.stride, 2 ** bits - 1
-        self.conv1 = SimulatedAdder(_within(parameters, "conv1."), stride, 1, top, backend, top if integers else None)
-        self.conv2 = SimulatedAdder(_within(parameters, "conv2."), 1, 1, top, backend, STORED_TOP if integers else None)
+        inner_top = None if stored_top is None else top
+        self.conv1 = SimulatedAdder(_within(parameters, "conv1."), stride, 1, top, backend, inner_top)
+        self.conv2 = SimulatedAdder(_within(parameters, "conv2."), 1, 1, top, backend, stored_top)
         self.downsample = None
         if block.downsample is not None:
             self.downsample = Distances(_within(parameters, "downsample.0."), stride, 0, top, backend)
@@ -145,7 +146,7 @@ class SimulatedAdder(nn.Cell):
     Args:
         parameters (dict): name within the layer to array.
         stride, padding, top, backend: see `Distances`.
-        stored_top (int): see `Store`.
+        stored_top (int | None): see `Store`.
     """
 
     def __init__(self, parameters, stride, padding, top, backend, stored_top):
@@ -174,7 +175,7 @@ class Distances(nn.Cell):
         backend (str): see `src.kernels.select`.
     """
 
-    def __init__(self, parameters, stride, padding, top, backend):
+    def __init__(self, parameters, stride, padding, top, backend="auto"):
         super().__init__()
         group, ratio = parameters["group"], parameters["ratio"]
         exact = kernels.takes_kernel(backend)

@@ -608,6 +608,10 @@ class TestCommandLine:
         with pytest.raises(UserError, match="there is no folder"):
             main(tmp_path / "a.pth", tmp_path / "missing" / "a.ckpt")
 
+    def test_wrong_suffix(self, tmp_path, main):
+        with pytest.raises(UserError, match="output must be a file that ends in .ckpt, not .*a.pth"):
+            main(tmp_path / "a.pth", tmp_path / "a.pth")
+
     def test_one_line_and_no_heavy_import(self, tmp_path):
         path = write_zip(tmp_path / "a.pth", marker_attack("GLOBAL", tmp_path / "marker"))
         program = ("import runpy, sys; sys.argv = ['convert', *sys.argv[1:]]\n"

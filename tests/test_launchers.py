@@ -193,14 +193,32 @@ def test_exit_code(run, script):
     assert (result.returncode, result.stderr) == (3, "error: it broke\n")
 
 
-def test_ablation(run):
-    """Both ways of writing an option; a given teacher is every run's."""
+TEACHER = ["--teacher_checkpoint_path", "out/full/teacher/last.ckpt"]
+GRADIENT = ["--progressive", "false"]
+ABLATION = {"full": [], "vanilla": [],
+            "logits": [*TEACHER, "--features_weight", "0", "--inherit", "false", *GRADIENT],
+            "features": [*TEACHER, "--inherit", "false", *GRADIENT], "weights": [*TEACHER, *GRADIENT],
+            "no_centres": ["--intra_weight", "0", "--inter_weight", "0"]}
+
+
+def test_ablation(run, repository):
+    """Each run has its folder and its switches; the last of two options counts, so that ours can be replaced."""
+    options = ["--output_path=out", "--validation_size", "7"]
+    printed = run("run_ablation.sh", *options).stdout.splitlines()
+    commands = [json.loads(line)[1] for line in printed if line.startswith("[")]
+    assert commands == [
+        ["--config_path", f"{repository}/config/{'adder' if name == 'vanilla' else 'adderngd'}_cifar100.yaml",
+         "--validation_size", "5000", "--data_path", f"{repository}/data", *options, "--output_path", f"out/{name}",
+         *switches] for name, switches in ABLATION.items()]
+
+
+def test_ablation_with_a_teacher(run):
+    """Both ways of writing an option; the teacher is every run's, and none is trained without centres."""
     for options in (["--output_path=out", "--teacher_checkpoint_path=ready"],
                     ["--output_path", "out", "--teacher_checkpoint_path", "ready"]):
         printed = run("run_ablation.sh", *options).stdout
-        assert all(f"out/{name}" in printed for name in ("full", "vanilla", "logits", "features", "weights"))
+        assert all((f"out/{name}" in printed) == (name != "no_centres") for name in ABLATION)
         assert "full/teacher" not in printed
-    assert "out/full/teacher/last.ckpt" in run("run_ablation.sh", "--output_path=out").stdout
     result = run("run_ablation.sh", "--config_path=x.yaml")
     assert result.returncode == 1 and "error: --config_path is not for the ablation" in result.stderr
 

@@ -24,12 +24,13 @@ import onnxruntime
 import pytest
 
 import oracle
-from src import quant
+from src import dataset, quant
 from src.checkpoint import save_parameters
 from src.errors import UserError
 from src.exporter import export
 from src.quantised import Distances, QuantisedResNet, load_network
 from src.res20_adder import resnet20
+from src.train_step import evaluate
 
 ROOT = Path(__file__).parents[1]
 
@@ -133,10 +134,11 @@ def test_simulated_and_integer_forms_agree(net, images, scheme, bits, correlatio
     assert np.corrcoef(logits.ravel(), quantised.ravel())[0, 1] > correlation
 
 
-def test_graph_mode_gives_the_same_logits(net, images):
+@pytest.mark.parametrize("scheme", ["unsigned", "adderquant"])
+def test_graph_mode_gives_the_same_logits(net, images, scheme):
     """No compiler may simplify the rounding away."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    parameters = quant.quantise_network(net, images, 5)
+    parameters = quant.quantise_network(net, images, 5, scheme)
     wanted = QuantisedResNet(parameters, "kernel")(ms.Tensor(images[:2])).asnumpy()
     ms.set_context(mode=ms.GRAPH_MODE)
     for backend in ("composed", "kernel"):
@@ -149,25 +151,32 @@ def test_deterministic(net, images):
     assert first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
 
 
+def test_calibration_images_are_the_same_each_time(tmp_path):
+    """The first of seed 0, whatever the seed of the program."""
+    folder = dataset.prepare("synthetic", tmp_path, ("train",))
+    first = quant.calibration_images("synthetic", folder, 300)
+    ms.set_seed(7)
+    second = quant.calibration_images("synthetic", folder, 300)
+    assert first.shape == (300, 3, 32, 32) and np.array_equal(first, second)
+
+
 def test_checkpoint(net, images, tmp_path):
     """At most 0.3 of the size; the same logits when it is loaded; one line where it does not fit."""
     parameters = quant.quantise_network(net, images, 8)
-    numbers = {name: parameters.pop(name) for name in ("bits", "scheme")}
     save_parameters(net.parameters_dict(), tmp_path / "float.ckpt")
-    save_parameters(parameters, tmp_path / "int8.ckpt", **numbers)
+    quant.save_quantised(parameters, tmp_path / "int8.ckpt")
     assert (tmp_path / "int8.ckpt").stat().st_size <= 0.3 * (tmp_path / "float.ckpt").stat().st_size
     logits = load_network(tmp_path / "int8.ckpt", 10)(ms.Tensor(images)).asnumpy()
-    assert np.array_equal(logits, QuantisedResNet({**parameters, **numbers})(ms.Tensor(images)).asnumpy())
+    assert np.array_equal(logits, QuantisedResNet(parameters)(ms.Tensor(images)).asnumpy())
     with pytest.raises(UserError, match=r"fc.bias \(10,\) instead of \(100,\)"):
         load_network(tmp_path / "int8.ckpt", 100)
-    parameters.pop("layer2.0.conv2.residual_scale")
-    save_parameters(parameters, tmp_path / "damaged.ckpt", **numbers)
-    with pytest.raises(UserError, match="missing: layer2.0.conv2.residual_scale"):
-        load_network(tmp_path / "damaged.ckpt", 10)
-    save_parameters({**parameters, "layer2.0.conv2.residual_scale": np.ones(32, np.float32)}, tmp_path / "other.ckpt",
-                    bits=7, scheme="unsigned")
+    quant.save_quantised({**parameters, "bits": 7}, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match="7 bits, scheme unsigned: no quantisation"):
         load_network(tmp_path / "other.ckpt", 10)
+    del parameters["layer2.0.conv2.residual_scale"]
+    quant.save_quantised(parameters, tmp_path / "damaged.ckpt")
+    with pytest.raises(UserError, match="missing: layer2.0.conv2.residual_scale"):
+        load_network(tmp_path / "damaged.ckpt", 10)
 
 
 def test_onnx(net, images, tmp_path):
@@ -194,16 +203,21 @@ def onnx_outputs(net, x, folder):
 
 
 def test_commands(net, tmp_path):
-    """python -m src.quant, then eval.py and export.py on what it wrote."""
+    """python -m src.quant, then eval.py and export.py on what it wrote: what the functions give."""
     save_parameters(net.parameters_dict(), tmp_path / "net.ckpt")
     common = ["--dataset", "synthetic", "--device_target", "CPU"]
     printed = program("-m", "src.quant", "--checkpoint_file_path", tmp_path / "net.ckpt", "--data_path", tmp_path,
                       *common, "--bits", "4", "--calibration_size", "64", "--output", tmp_path / "int4.ckpt")
     assert "to 4 bits (unsigned, 64 training images)" in printed
-    float_result, result = (program("eval.py", "--checkpoint_file_path", tmp_path / name,
-                                    "--eval_dataset_path", tmp_path, *common) for name in ("net.ckpt", "int4.ckpt"))
+    result = program("eval.py", "--checkpoint_file_path", tmp_path / "int4.ckpt", "--eval_dataset_path", tmp_path,
+                     *common)
     assert result.startswith("result: ") and f"ckpt= {tmp_path / 'int4.ckpt'}\ntop-5: " in result
-    assert abs(float(result.split()[1]) - float(float_result.split()[1])) < 0.1
+    folder = dataset.prepare("synthetic", tmp_path, ("train", "test"))
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    parameters = quant.quantise_network(net, quant.calibration_images("synthetic", folder, 64), 4)
+    accuracies = evaluate(QuantisedResNet(parameters), dataset.create_dataset("synthetic", folder, "test", 250))
+    printed = [float(result.split()[i]) for i in (1, -1)]
+    assert printed == pytest.approx(accuracies, abs=0.005) and printed[1] > printed[0] > 0
     printed = program("export.py", "--checkpoint_file_path", tmp_path / "int4.ckpt", *common, "--batch_size", "1",
                       "--file_name", tmp_path / "int4")
     assert "same logits after reloading" in printed and (tmp_path / "int4.mindir").is_file()
@@ -212,7 +226,10 @@ def test_commands(net, tmp_path):
 @pytest.mark.parametrize("options, words", [
     (["--output", "int8"], "output must be a file that ends in .ckpt, not int8"),
     (["--output", "net.ckpt"], "output net.ckpt is the float checkpoint itself"),
+    (["--output", "nowhere/int8.ckpt"], "nowhere/int8.ckpt: there is no folder nowhere"),
     (["--output", "int8.ckpt", "--calibration_size", "2561"], "there are only"),
+    (["--output", "int8.ckpt", "--class_num", "-1"], "class_num must be at least 0, not -1"),
+    (["--output", "int8.ckpt", "--class_num", "7"], "fc.weight (10, 64, 1, 1) instead of (7, 64, 1, 1)"),
     (["--output", "int8.ckpt", "--checkpoint_file_path", "nan.ckpt"], "nan.ckpt: fc.weight has values that are not fin"),
 ])
 def test_bad_input(net, tmp_path, monkeypatch, options, words):

@@ -51,8 +51,8 @@ EXPECTED = {
     "--output_path output/ngd": (SHORT, 0, "adderngd_resnet20_cifar100_"),
     "python -m src.figures output/ngd/teacher output/ngd --data_path data --output_path output/pictures":
         ([], 0, "output/pictures/weights.png"),
-    "bash scripts/run_ablation.sh data CPU --epoch_size 8 --validation_size 5000 --output_path output/ablation":
-        ([*SHORT, "--validation_size", "32"], 0, r"full +[01]\.\d"),
+    "bash scripts/run_ablation.sh data CPU --epoch_size 6 --output_path output/ablation":
+        ([*SHORT, "--validation_size", "32"], 0, r"full +[01]\.\d+\nno_centres +[01]\.\d"),
     "python eval.py --checkpoint_file_path ckpt --eval_dataset_path data --device_target CPU": (SMALL, 0, "top-5: "),
     "bash scripts/run_export.sh ckpt MINDIR CPU --batch_size 1": ([], 0, "exported "),
     "bash scripts/run_export.sh ckpt ONNX CPU --batch_size 1": ([], 0, "exported "),

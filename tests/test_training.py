@@ -205,15 +205,21 @@ def figures(data, output, *runs):
 
 
 def test_pictures_of_a_run(data, whole, tmp_path):
-    done = figures(data, tmp_path / "pictures", whole[0], whole[0])
+    done = figures(data, tmp_path / "pictures", *5 * [whole[0]])
     assert done.returncode == 0, done.stderr
     pictures = {path.name: path.read_bytes() for path in (tmp_path / "pictures").iterdir()}
     assert set(pictures) == {"curves.png", "features.png", "weights.png"}
     assert all(content.startswith(b"\x89PNG") for content in pictures.values())
 
 
-def test_pictures_of_nothing(data, tmp_path):
-    assert f"{tmp_path} is no folder of a run" in one_error_line(figures(data, tmp_path, tmp_path))
+@pytest.mark.parametrize("change", [{}, {"layer": "l3"}, {"dataset": "mnist"}])
+def test_pictures_of_nothing(data, whole, tmp_path, change):
+    if change:
+        settings = yaml.safe_load((whole[0] / "config.yaml").read_text("utf-8"))
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({**settings, **change}), "utf-8")
+        shutil.copy(whole[0] / "metrics.csv", tmp_path)
+    message = one_error_line(figures(data, tmp_path, tmp_path))
+    assert f"{tmp_path} is no folder of a run" in message and all(value in message for value in change.values())
 
 
 def test_spread_of_features():
