@@ -14,8 +14,8 @@
 # limitations under the License.
 # ============================================================================
 # What each part of norm-guided distillation adds: the same network and seed, with one part more in each run, one after
-# the other, and the whole with a teacher that was trained without centres. They are compared on 5,000 training images
-# that are held out, unless --validation_size says otherwise. With --resume it all goes on where it was stopped. The
+# the other; and weights with a teacher that was trained without centres. They are compared on 5,000 training images that
+# are held out, unless --validation_size says otherwise. With --resume it all goes on where it was stopped. The
 # teacher is trained once, by the first run, or given by --teacher_checkpoint_path; then no second one is trained.
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 usage="[DATA_PATH] [DEVICE_TARGET] [options of train.py]"
@@ -40,11 +40,11 @@ run() {
 
 teacher=() names=(vanilla logits features weights full)
 if [[ -z "$trained" ]]; then teacher=(--teacher_checkpoint_path "$output/full/teacher/last.ckpt"); fi
-run full adderngd
+run full adderngd --progressive true
 run vanilla adder
-run logits adderngd "${teacher[@]}" --features_weight 0 --inherit false --progressive false
-run features adderngd "${teacher[@]}" --inherit false --progressive false
-run weights adderngd "${teacher[@]}" --progressive false
+run logits adderngd "${teacher[@]}" --features_weight 0 --inherit false
+run features adderngd "${teacher[@]}" --inherit false
+run weights adderngd "${teacher[@]}"
 if [[ -z "$trained" ]]; then
   run no_centres adderngd --intra_weight 0 --inter_weight 0
   names+=(no_centres)

@@ -194,10 +194,9 @@ def test_exit_code(run, script):
 
 
 TEACHER = ["--teacher_checkpoint_path", "out/full/teacher/last.ckpt"]
-GRADIENT = ["--progressive", "false"]
-ABLATION = {"full": [], "vanilla": [],
-            "logits": [*TEACHER, "--features_weight", "0", "--inherit", "false", *GRADIENT],
-            "features": [*TEACHER, "--inherit", "false", *GRADIENT], "weights": [*TEACHER, *GRADIENT],
+ABLATION = {"full": ["--progressive", "true"], "vanilla": [],
+            "logits": [*TEACHER, "--features_weight", "0", "--inherit", "false"],
+            "features": [*TEACHER, "--inherit", "false"], "weights": TEACHER,
             "no_centres": ["--intra_weight", "0", "--inter_weight", "0"]}
 
 
