@@ -49,10 +49,13 @@ EXPECTED = {
         (SHORT, 0, "best: "),
     "python train.py --config_path config/adderngd_cifar100.yaml --device_target CPU --data_path data "
     "--output_path output/ngd": (SHORT, 0, "adderngd_resnet20_cifar100_"),
-    "python -m src.figures output/ngd/teacher output/ngd --data_path data --output_path output/pictures":
-        ([], 0, "output/pictures/weights.png"),
     "bash scripts/run_ablation.sh data CPU --epoch_size 6 --output_path output/ablation":
         ([*SHORT, "--validation_size", "32"], 0, r"full +[01]\.\d+\nno_centres +[01]\.\d"),
+    "python train.py --config_path config/cnn_cifar100.yaml --device_target CPU --data_path data --epoch_size 6 "
+    "--validation_size 5000 --output_path output/ablation/cnn": ([*SHORT, "--validation_size", "32"], 0, "best: "),
+    "python -m src.figures output/ablation/vanilla output/ablation/weights output/ablation/full "
+    "output/ablation/full/teacher output/ablation/cnn --data_path data --output_path output/pictures":
+        ([], 0, "output/pictures/weights.png"),
     "python eval.py --checkpoint_file_path ckpt --eval_dataset_path data --device_target CPU": (SMALL, 0, "top-5: "),
     "bash scripts/run_export.sh ckpt MINDIR CPU --batch_size 1": ([], 0, "exported "),
     "bash scripts/run_export.sh ckpt ONNX CPU --batch_size 1": ([], 0, "exported "),
@@ -113,6 +116,11 @@ def test_tree_in_the_readme_is_the_tree():
     for pattern in ("*.py", "*.yaml", "scripts/*.sh", "src/*.py", "src/kernels/*.*", "benchmarks/*.py", "benchmarks/*.cc"):
         for path in ROOT.glob(pattern):
             assert path.name in listing or path.name == "__init__.py", path
+
+
+def test_pictures_are_there():
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", (ROOT / "README.md").read_text("utf-8"))
+    assert pictures and all((ROOT / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
 
 
 def test_ci_runs_the_test_command():
