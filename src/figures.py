@@ -108,8 +108,8 @@ def draw_features(runs, data_path):
         centred = features - features.mean(0)
         plane = np.linalg.svd(centred, full_matrices=False)[2][:2]
         axes.scatter(*(centred @ plane.T).T, c=labels, cmap="tab10", s=4)
-        axes.set(title=f"{run.title}\nspread within / between classes {spread(features, labels):.2f}", xticks=[],
-                 yticks=[])
+        axes.set(title=f"{run.title}: {run.kind}\nspread within / between classes {spread(features, labels):.2f}",
+                 xticks=[], yticks=[])
     return figure
 
 

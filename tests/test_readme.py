@@ -53,8 +53,9 @@ EXPECTED = {
         ([*SHORT, "--validation_size", "32"], 0, r"full +[01]\.\d+\nno_centres +[01]\.\d"),
     "python train.py --config_path config/cnn_cifar100.yaml --device_target CPU --data_path data --epoch_size 6 "
     "--validation_size 5000 --output_path output/ablation/cnn": ([*SHORT, "--validation_size", "32"], 0, "best: "),
-    "python -m src.figures output/ablation/vanilla output/ablation/weights output/ablation/full "
-    "output/ablation/full/teacher output/ablation/cnn --data_path data --output_path output/pictures":
+    "python -m src.figures output/ablation/vanilla output/ablation/logits output/ablation/features "
+    "output/ablation/weights output/ablation/full output/ablation/full/teacher output/ablation/cnn --data_path data "
+    "--output_path output/pictures":
         ([], 0, "output/pictures/weights.png"),
     "python eval.py --checkpoint_file_path ckpt --eval_dataset_path data --device_target CPU": (SMALL, 0, "top-5: "),
     "bash scripts/run_export.sh ckpt MINDIR CPU --batch_size 1": ([], 0, "exported "),
