@@ -49,7 +49,8 @@ class CentreLoss(nn.Cell):
         intra = distances.gather_elements(1, labels.reshape((-1, 1))).mean()
         inter = ops.cross_entropy(-distances, labels)
         loss = self.intra * intra + self.inter * inter
-        return ops.depend(loss, self.update(ops.stop_gradient(features), labels))
+        measured = ops.depend(ops.stop_gradient(features), loss)  # centres move after the loss has been taken from them
+        return ops.depend(loss, self.update(measured, labels))
 
     def squared_distances(self, features):
         """|f - c|^2 / 2 of every feature [N, D] and centre: [N, class_num]."""
