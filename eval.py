@@ -24,7 +24,8 @@ def main():
     config = get_config(__doc__)
     path = checkpoint.find_checkpoint(config.checkpoint_file_path, config.layer)
     device.set_up(config.device_target, config.device_id, config.mode)
-    folder = dataset.prepare(config.dataset, config.eval_dataset_path, ("test",), config.allow_small_dataset)
+    folder = dataset.prepare(config.dataset, config.eval_dataset_path, ("test",), config.allow_small_dataset,
+                             config.class_num)
     net = load_network(path, dataset.class_count(config.dataset, config.class_num), config.backend, config.layer)
     data = dataset.create_dataset(config.dataset, folder, "test", config.batch_size)
     top1, top5 = evaluate(fold(net, config.backend), data)

@@ -40,7 +40,8 @@ def main():
     config = get_config(__doc__)
     check(config)
     rank, ranks = device.set_up(config.device_target, config.device_id, config.mode, config.run_distribute)
-    folder = dataset.prepare(config.dataset, config.data_path, ("train", "test"), config.allow_small_dataset)
+    folder = dataset.prepare(config.dataset, config.data_path, ("train", "test"), config.allow_small_dataset,
+                             config.class_num)
     trainer = Trainer(config.dataset, folder, config.batch_size, config.seed, config.num_parallel_workers,
                       config.validation_size, rank, ranks, lr=config.lr, momentum=config.momentum,
                       weight_decay=config.weight_decay)

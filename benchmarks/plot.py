@@ -20,8 +20,6 @@ import argparse
 import json
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from benchmarks.peak import PASSES
 from src import errors
 from src.errors import UserError
@@ -54,6 +52,10 @@ def read(path):
 
 def draw(results):
     """The picture: the networks' times, and the layers' fractions of the limit."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError("the picture needs matplotlib: pip install matplotlib") from error
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     time_axes, layer_axes = figure.subplots(1, 2, width_ratios=(1, 1.3))
     _draw_networks(time_axes, results)

@@ -36,20 +36,22 @@ def race(entries, rounds):
         dict, name to {"seconds": median of a run, "fastest": the shortest, "memory": peak in bytes}, or to
         {"skipped": reason} where a library is missing.
     """
-    runners = {name: _Runner(*entry) for name, entry in entries.items()}
-    times = {name: [] for name in entries}
-    for turn in range(rounds + 1):
-        for name, runner in runners.items():
-            seconds = runner.ask("run")
-            if turn and not runner.failure:
-                times[name].append(seconds)
-    results = {}
-    for name, runner in runners.items():
-        memory = runner.ask("memory")
-        runner.stop()
-        results[name] = {"skipped": runner.failure} if runner.failure else {
-            "seconds": statistics.median(times[name]), "fastest": min(times[name]), "memory": memory}
-    return results
+    runners = {}
+    try:
+        for name, entry in entries.items():
+            runners[name] = _Runner(*entry)
+        times = {name: [] for name in entries}
+        for turn in range(rounds + 1):
+            for name, runner in runners.items():
+                seconds = runner.ask("run")
+                if turn and not runner.failure:
+                    times[name].append(seconds)
+        return {name: {"skipped": runner.failure} if runner.failure else {
+            "seconds": statistics.median(times[name]), "fastest": min(times[name]), "memory": runner.ask("memory")}
+                for name, runner in runners.items()}
+    finally:
+        for runner in runners.values():
+            runner.stop()
 
 
 class _Runner:
@@ -76,9 +78,7 @@ class _Runner:
         return answer
 
     def stop(self):
-        if not self.failure:
-            os.kill(self._process.pid, signal.SIGCONT)
-        self._pipe.close()
+        self._process.kill()  # the only signal that a stopped process does not wait with
         self._process.join()
 
     def _pause(self):

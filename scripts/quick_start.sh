@@ -15,10 +15,10 @@
 # ============================================================================
 # From a fresh machine to a trained, evaluated and exported network, on CPU and generated data. Run again, it goes on.
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
-usage="[options of train.py, but data, device and output]"
+usage="[options of train.py, but data, layer, device and output]"
 read_arguments -- "$@"
 for option in "$@"; do
-  if [[ "$option" =~ ^--(dataset|data_path|class_num|device_target|output_path|config_path)(=|$) ]]; then
+  if [[ "$option" =~ ^--(dataset|data_path|class_num|layer|device_target|output_path|config_path)(=|$) ]]; then
     wrong "$option is not for the quick start, use scripts/run_standalone_train.sh"
   fi
 done

@@ -80,7 +80,7 @@ def class_count(name, class_num=0):
     return class_num or LAYOUTS[name].class_num
 
 
-def prepare(name, path, splits, allow_small=False):
+def prepare(name, path, splits, allow_small=False, class_num=0):
     """Find a data set and check its files; generate the synthetic one where it is missing.
 
     Args:
@@ -88,12 +88,13 @@ def prepare(name, path, splits, allow_small=False):
         path (str): its official folder, or the folder around it.
         splits (tuple[str]): which of "train" and "test" must be there.
         allow_small (bool): accept fewer images, or fewer files, than the official ones.
+        class_num (int): classes of the network; 0 takes the data set's own.
 
     Returns:
         Path, the folder with the binary files.
 
     Raises:
-        UserError: a file is missing, truncated or too small.
+        UserError: a file is missing, truncated or too small, or an image has a class that is none.
     """
     layout, path = LAYOUTS[name], Path(path)
     if name == "synthetic":
@@ -103,6 +104,7 @@ def prepare(name, path, splits, allow_small=False):
         folder = _find_folder(layout, path, splits)
     for split in splits:
         _check_size(layout, folder, split, allow_small)
+        _check_classes(layout, folder, split, class_count(name, class_num))
     return folder
 
 
@@ -202,3 +204,11 @@ def _check_size(layout, folder, split, allow_small):
         raise UserError(f"{folder}: {count} {split} images instead of {official}"
                         + (f", {', '.join(missing)} missing" if missing else "")
                         + (" (--allow_small_dataset accepts fewer)" if count < official else ""))
+
+
+def _check_classes(layout, folder, split, class_num):
+    for file in layout.present(folder, split):
+        largest = np.memmap(file, np.uint8, "r")[layout.label_bytes - 1::layout.record_bytes].max()
+        if largest >= class_num:
+            raise UserError(f"{file}: an image has class {largest}, and the network's {class_num} classes end at "
+                            f"{class_num - 1}")

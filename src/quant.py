@@ -337,9 +337,8 @@ def calibration_images(name, folder, count):
 
     Norms have the statistics of cropped images, with their black margins: what is estimated on others would not fit.
     """
-    batch = min(count, 256)
-    data = dataset.create_dataset(name, folder, "train", batch).take(-(-count // batch))
-    return np.concatenate([images.asnumpy() for images, _ in data.create_tuple_iterator(num_epochs=1)])[:count]
+    data = dataset.create_dataset(name, folder, "train", 1).take(count)
+    return np.concatenate([image for image, _ in data.create_tuple_iterator(num_epochs=1, output_numpy=True)])
 
 
 if __name__ == "__main__":

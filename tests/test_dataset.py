@@ -216,6 +216,21 @@ def test_missing_batch_of_cifar10_is_named(tmp_path):
     assert prepare("cifar10", str(tmp_path), BOTH, True)
 
 
+@pytest.mark.parametrize("name", CIFAR)
+@pytest.mark.parametrize("split", BOTH)
+def test_class_that_is_none(name, split, tmp_path):
+    """Damaged labels, or a network of too few classes."""
+    layout, folder = LAYOUTS[name], small(name, tmp_path)
+    data = records(name, 20)
+    data[:, layout.label_bytes - 1] = 3
+    data[5, layout.label_bytes - 1] = layout.class_num
+    path = write(folder, {layout.files[split][-1]: data}) / layout.files[split][-1]
+    refused(name, tmp_path, BOTH, True, str(path), f"class {layout.class_num}", f"end at {layout.class_num - 1}")
+    assert prepare(name, str(tmp_path), BOTH, True, layout.class_num + 1) == folder
+    with pytest.raises(UserError, match=r"network's 3 classes end at 2"):
+        prepare(name, str(tmp_path), (split,), True, 3)
+
+
 # Content: images and labels arrive as they are on disk.
 
 @pytest.mark.parametrize("name", CIFAR)

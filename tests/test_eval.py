@@ -22,8 +22,9 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
+from mindspore.dataset import NumpySlicesDataset
 
-from src import dataset, synthetic
+from src import dataset, synthetic, train_step
 from src.checkpoint import load_strictly, save_parameters
 from src.dataset import MEAN, STD
 from src.res20_adder import resnet20
@@ -100,13 +101,23 @@ def test_folder_with_one_best_checkpoint(home, expected, tmp_path):
     assert_result(done, expected, tmp_path / "adder_resnet20_synthetic_1234.ckpt")
 
 
-def test_no_hits_under_labels_that_are_no_class(home, tmp_path):
+def test_fewer_classes_than_five():
+    random = np.random.default_rng(0)
+    images, labels = random.standard_normal((12, 3, 32, 32), np.float32), np.arange(12, dtype=np.int32) % 3
+    net = resnet20(3).set_train(False)
+    hits = net(ms.Tensor(images)).asnumpy().argmax(1) == labels
+    data = NumpySlicesDataset((images, labels), shuffle=False).batch(8)
+    assert train_step.evaluate(net, data) == (pytest.approx(hits.mean()), 1)
+
+
+def test_class_that_the_network_does_not_have(home, tmp_path):
     folder = tmp_path / "synthetic-binary"
     shutil.copytree(home / "synthetic-binary", folder)
     data = np.fromfile(folder / "test.bin", np.uint8).reshape(-1, 3074)
-    data[:, 1] = 255  # no class at all
+    data[7, 1] = 10
     data.tofile(folder / "test.bin")
-    assert_result(evaluate(home, "--eval_dataset_path", str(tmp_path)), (0.0, 0.0), "net.ckpt")
+    assert_refused(evaluate(home, "--eval_dataset_path", str(tmp_path)), folder / "test.bin",
+                   "class 10, and the network's 10 classes end at 9")
 
 
 @pytest.mark.parametrize("options, words", [

@@ -160,6 +160,7 @@ def test_passes_arguments(run, repository, tmp_path, script, arguments, program,
     ("run_eval.sh", ["a.ckpt", "no data"], "no data: no such file or folder"),
     ("run_export.sh", ["a.ckpt", "PDF"], "FILE_FORMAT is MINDIR, AIR or ONNX, not PDF"),
     ("quick_start.sh", ["CPU"], "unexpected argument CPU"),
+    ("quick_start.sh", ["--layer=l2"], "--layer=l2 is not for the quick start, use scripts/run_standalone_train.sh"),
     ("quick_start.sh", ["--output_path", "x"],
      "--output_path is not for the quick start, use scripts/run_standalone_train.sh"),
 ])

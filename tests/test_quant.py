@@ -28,7 +28,7 @@ from src import dataset, quant
 from src.checkpoint import save_parameters
 from src.errors import UserError
 from src.exporter import export
-from src.quantised import Distances, QuantisedResNet, load_network
+from src.quantised import SCHEMES, Distances, QuantisedResNet, load_network
 from src.res20_adder import resnet20
 from src.train_step import evaluate
 
@@ -160,14 +160,21 @@ def test_calibration_images_are_the_same_each_time(tmp_path):
     assert first.shape == (300, 3, 32, 32) and np.array_equal(first, second)
 
 
-def test_checkpoint(net, images, tmp_path):
-    """At most 0.3 of the size; the same logits when it is loaded; one line where it does not fit."""
-    parameters = quant.quantise_network(net, images, 8)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_checkpoint(net, images, tmp_path, scheme):
+    """At most 0.3 of the size, and the same logits when it is loaded."""
+    parameters = quant.quantise_network(net, images, 8, scheme)
     save_parameters(net.parameters_dict(), tmp_path / "float.ckpt")
     quant.save_quantised(parameters, tmp_path / "int8.ckpt")
     assert (tmp_path / "int8.ckpt").stat().st_size <= 0.3 * (tmp_path / "float.ckpt").stat().st_size
     logits = load_network(tmp_path / "int8.ckpt", 10)(ms.Tensor(images)).asnumpy()
     assert np.array_equal(logits, QuantisedResNet(parameters)(ms.Tensor(images)).asnumpy())
+
+
+def test_checkpoint_that_does_not_fit(net, images, tmp_path):
+    """One line, which says what."""
+    parameters = quant.quantise_network(net, images, 8)
+    quant.save_quantised(parameters, tmp_path / "int8.ckpt")
     with pytest.raises(UserError, match=r"fc.bias \(10,\) instead of \(100,\)"):
         load_network(tmp_path / "int8.ckpt", 100)
     quant.save_quantised({**parameters, "bits": 7}, tmp_path / "other.ckpt")
@@ -202,19 +209,21 @@ def onnx_outputs(net, x, folder):
     return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 
-def test_commands(net, tmp_path):
+@pytest.mark.parametrize("scheme", ["unsigned", "adderquant"])
+def test_commands(net, tmp_path, scheme):
     """python -m src.quant, then eval.py and export.py on what it wrote: what the functions give."""
     save_parameters(net.parameters_dict(), tmp_path / "net.ckpt")
     common = ["--dataset", "synthetic", "--device_target", "CPU"]
     printed = program("-m", "src.quant", "--checkpoint_file_path", tmp_path / "net.ckpt", "--data_path", tmp_path,
-                      *common, "--bits", "4", "--calibration_size", "64", "--output", tmp_path / "int4.ckpt")
-    assert "to 4 bits (unsigned, 64 training images)" in printed
+                      *common, "--bits", "4", "--scheme", scheme, "--calibration_size", "64", "--output",
+                      tmp_path / "int4.ckpt")
+    assert f"to 4 bits ({scheme}, 64 training images)" in printed
     result = program("eval.py", "--checkpoint_file_path", tmp_path / "int4.ckpt", "--eval_dataset_path", tmp_path,
                      *common)
     assert result.startswith("result: ") and f"ckpt= {tmp_path / 'int4.ckpt'}\ntop-5: " in result
     folder = dataset.prepare("synthetic", tmp_path, ("train", "test"))
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    parameters = quant.quantise_network(net, quant.calibration_images("synthetic", folder, 64), 4)
+    parameters = quant.quantise_network(net, quant.calibration_images("synthetic", folder, 64), 4, scheme)
     accuracies = evaluate(QuantisedResNet(parameters), dataset.create_dataset("synthetic", folder, "test", 250))
     printed = [float(result.split()[i]) for i in (1, -1)]
     assert printed == pytest.approx(accuracies, abs=0.005) and printed[1] > printed[0] > 0
@@ -227,7 +236,8 @@ def test_commands(net, tmp_path):
     (["--output", "int8"], "output must be a file that ends in .ckpt, not int8"),
     (["--output", "net.ckpt"], "output net.ckpt is the float checkpoint itself"),
     (["--output", "nowhere/int8.ckpt"], "nowhere/int8.ckpt: there is no folder nowhere"),
-    (["--output", "int8.ckpt", "--calibration_size", "2561"], "there are only"),
+    (["--output", "int8.ckpt", "--calibration_size", "2561"],
+     "calibration_size 2561: there are only 2560 training images"),
     (["--output", "int8.ckpt", "--class_num", "-1"], "class_num must be at least 0, not -1"),
     (["--output", "int8.ckpt", "--class_num", "7"], "fc.weight (10, 64, 1, 1) instead of (7, 64, 1, 1)"),
     (["--output", "int8.ckpt", "--checkpoint_file_path", "nan.ckpt"], "nan.ckpt: fc.weight has values that are not fin"),
