@@ -21,9 +21,9 @@ import json
 from pathlib import Path
 
 from benchmarks.peak import PASSES
-from src import errors
+from src import errors, picture
 from src.errors import UserError
-from src.files import check_output, replacing
+from src.files import check_output
 
 
 def main():
@@ -33,9 +33,7 @@ def main():
     parser.add_argument("picture", type=Path)
     arguments = parser.parse_args()
     check_output(arguments.picture, ".png")
-    figure = draw(read(arguments.results))
-    with replacing(arguments.picture) as temporary:
-        figure.savefig(temporary, dpi=120)
+    picture.save(draw(read(arguments.results)), arguments.picture)
 
 
 def read(path):
@@ -52,11 +50,7 @@ def read(path):
 
 def draw(results):
     """The picture: the networks' times, and the layers' fractions of the limit."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("the picture needs matplotlib: pip install matplotlib") from error
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    figure = picture.new_figure(11, 3.6)
     time_axes, layer_axes = figure.subplots(1, 2, width_ratios=(1, 1.3))
     _draw_networks(time_axes, results)
     _draw_layers(layer_axes, results)

@@ -93,11 +93,8 @@ def _serve(pipe, function, arguments):
         pipe.send(f"{error.name} is not installed")
         return
     pipe.send(None)
-    try:
-        while True:
-            pipe.send(_timed(run) if pipe.recv() == "run" else _peak_memory())
-    except EOFError:
-        pass
+    while True:
+        pipe.send(_timed(run) if pipe.recv() == "run" else _peak_memory())
 
 
 def _timed(run):

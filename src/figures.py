@@ -25,9 +25,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from src import checkpoint, dataset, device, errors
+from src import checkpoint, dataset, device, errors, picture
 from src.errors import UserError
-from src.files import replacing
 from src.folding import fold
 from src.res20_adder import resnet20
 from src.run_folder import series
@@ -49,7 +48,7 @@ def main():
     arguments.output_path.mkdir(parents=True, exist_ok=True)
     for name, draw in (("curves", draw_curves), ("features", draw_features), ("weights", draw_weights)):
         path = arguments.output_path / f"{name}.png"
-        save(draw(runs, arguments.data_path), path)
+        picture.save(draw(runs, arguments.data_path), path)
         print(f"wrote {path}")
 
 
@@ -137,22 +136,10 @@ def draw_weights(runs, _):
     return figure
 
 
-def save(figure, path):
-    """Write a picture."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-
-
 def _axes(count):
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise UserError("the pictures need matplotlib: pip install matplotlib") from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
     rows, columns = -(-count // COLUMNS), min(count, COLUMNS)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(4.5 * columns, 3.5 * rows), layout="constrained",
-                                   squeeze=False)
+    figure = picture.new_figure(4.5 * columns, 3.5 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False)
     for unused in axes.flat[count:]:
         unused.set_axis_off()
     return figure, axes.flat[:count]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from src import checkpoint
+from src import checkpoint, picture
 from src.errors import UserError
 from src.files import remove_unfinished, replacing
 
@@ -141,12 +141,10 @@ class RunFolder:
     def _draw(self):
         """The learning curve, if matplotlib is installed."""
         try:
-            import matplotlib
-        except ImportError:
+            figure = picture.new_figure(9, 3.5)
+        except UserError:
             return
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-        figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+        left, right = figure.subplots(1, 2)
         left.plot(*series(self.rows, "loss"), label="training loss")
         right.plot(*series(self.rows, "train_accuracy"), label="training accuracy")
         right.plot(*series(self.rows, "test_accuracy"), label="test accuracy")
@@ -154,9 +152,7 @@ class RunFolder:
             axes.set_xlabel("epoch")
             axes.grid(alpha=0.3)
             axes.legend()
-        with replacing(self.path / "curve.png") as temporary:
-            figure.savefig(temporary, dpi=120)
-        pyplot.close(figure)
+        picture.save(figure, self.path / "curve.png")
 
     def _write(self, name, text):
         with replacing(self.path / name) as temporary:
