@@ -13,8 +13,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-# Run the tests; arguments go to pytest.
+# Run the tests, a process for each core but at most four; arguments go to pytest.
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 set_up tests/requirements.txt
 cd -- "$root"
-exec "$python" -m pytest tests "$@"
+exec "$python" -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"

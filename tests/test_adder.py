@@ -61,11 +61,6 @@ backends = pytest.mark.parametrize("backend", ["kernel", "composed"])
 modes = pytest.mark.parametrize("mode", list(MODES))
 
 
-@pytest.fixture(autouse=True)
-def _pynative():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-
-
 def numbers(case, scale=1.0, offset=0.0, seed=0):
     """Random x, w and dy of a case."""
     random = np.random.default_rng(seed)

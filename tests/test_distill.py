@@ -66,7 +66,6 @@ def test_centre_loss(mode):
 
 def test_centre_loss_draws_a_class_together_and_classes_apart():
     """Steps along its gradient alone: less spread within, more between."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(4), 8).astype(np.int32)
     features = (random.standard_normal((4, 5))[labels] + random.standard_normal((32, 5))).astype(np.float32)
@@ -116,7 +115,6 @@ def test_distillation(mode):
 
 
 def test_nothing_to_learn_from_an_equal():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
     features, logits, labels = batch()
     loss = Distillation(Teacher(features, logits), 1.0, 1.0, 4.0)
     assert abs(float(loss(None, ms.Tensor(labels), ms.Tensor(features), ms.Tensor(logits)))) < 1e-5

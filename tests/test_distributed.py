@@ -66,7 +66,6 @@ def test_gradients_of_two_processes_equal_those_of_one(tmp_path):
     assert done.returncode == 0 and target.exists(), logs[-3000:] + done.stderr[-1000:]
     got = np.load(target)
     assert got["ranks"] == 2
-    ms.set_context(mode=ms.PYNATIVE_MODE)
     for name, expected in gradients(*batch()).items():
         assert np.abs(got[name] - expected).max() <= 1e-5 * np.abs(expected).max(), name
 

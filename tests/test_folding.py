@@ -31,7 +31,6 @@ SHAPES = [((2, 3, 7, 7), (5, 3, 3, 3), 1, 1), ((3, 5, 9, 8), (17, 5, 3, 3), 2, 1
 @pytest.mark.parametrize("shortcut", [False, True])
 @pytest.mark.parametrize("x_shape, w_shape, stride, padding", SHAPES)
 def test_folded_layer(x_shape, w_shape, stride, padding, shortcut, relu, norm):
-    ms.set_context(mode=ms.PYNATIVE_MODE)
     random = np.random.default_rng(0)
     x, w = (random.standard_normal(shape).astype(np.float32) for shape in (x_shape, w_shape))
     y = oracle.forward(x, w, stride, padding, norm)

@@ -97,7 +97,6 @@ def test_operators(mode):
 
 
 def test_other_types_are_refused():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
     x, w = ms.Tensor(np.ones((1, 4, 4, 3), np.int8)), ms.Tensor(np.ones((2, 3, 3, 3), np.uint8))
     with pytest.raises(TypeError, match="the kernel takes UInt8, UInt8, not Tensor.Int8., Tensor.UInt8."):
         cpu.int8_responses(1, 1)(x, w)

@@ -221,7 +221,6 @@ def unwritable_cache(monkeypatch, tmp_path, cache):
 def test_no_kernel(cache, monkeypatch, tmp_path, caplog, broken):
     """auto goes on with right numbers after one warning that says why; kernel is an error that says why."""
     reason = broken(monkeypatch, tmp_path, cache)
-    ms.set_context(mode=ms.PYNATIVE_MODE)
     random = np.random.default_rng(0)
     x, w = (random.standard_normal(shape).astype(np.float32) for shape in ((2, 3, 6, 5), (4, 3, 3, 3)))
     with caplog.at_level(logging.WARNING):

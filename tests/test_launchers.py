@@ -305,8 +305,8 @@ def test_quick_start_needs_python(run, repository, fake, broken, message):
 def test_run_tests(run, repository, fake):
     assert run("../.ci/run", **fake).returncode == 0
     assert run("run_tests.sh", "-k", "launchers", **fake).returncode == 0
-    assert record(fake) == set_up(repository, "tests/requirements.txt") + ["-m pytest tests",
-                                                                           "-m pytest tests -k launchers"]
+    pytest_call = "-m pytest -n auto --maxprocesses 4 --dist loadfile"
+    assert record(fake) == set_up(repository, "tests/requirements.txt") + [pytest_call, f"{pytest_call} -k launchers"]
 
 
 def test_distribute(run, tmp_path):

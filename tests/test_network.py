@@ -45,11 +45,6 @@ NORMS = {  # name: channels
 }
 
 
-@pytest.fixture(autouse=True)
-def _pynative():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-
-
 @pytest.mark.parametrize("class_num", [10, 100])
 def test_parameters(class_num):
     """Exactly those of the model zoo: its checkpoints and the converted ones have no other names."""

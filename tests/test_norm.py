@@ -47,7 +47,6 @@ def test_training(shape, mode, offset):
 
 
 def test_as_accurate_as_mindspore():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
     random = np.random.default_rng(0)
     x = random.normal(100, 1, (32, 4, 16, 16)).astype(np.float32)
     wanted = oracle.batch_norm(x, x, np.ones(4), np.zeros(4), np.zeros(4), np.ones(4))[0]

@@ -43,7 +43,6 @@ def fixture_images():
 @pytest.fixture(name="net", scope="module")
 def fixture_net(images):
     """A seeded network whose running statistics fit noise."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
     ms.set_seed(1)
     net = resnet20(10).set_train()
     for _ in range(60):
@@ -122,7 +121,6 @@ def test_norm_fit():
     ("adderquant", 4, 0.6), ("shared", 8, 0.9)])
 def test_simulated_and_integer_forms_agree(net, images, scheme, bits, correlation):
     """Every activation behind every block, and close to the float network's."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
     parameters = quant.quantise_network(net, images, bits, scheme)
     simulated, integer = (QuantisedResNet(parameters, backend) for backend in ("composed", "kernel"))
     x, y = (form.store(form.conv1(ms.Tensor(images[:2]))) for form in (simulated, integer))
@@ -137,7 +135,6 @@ def test_simulated_and_integer_forms_agree(net, images, scheme, bits, correlatio
 @pytest.mark.parametrize("scheme", ["unsigned", "adderquant"])
 def test_graph_mode_gives_the_same_logits(net, images, scheme):
     """No compiler may simplify the rounding away."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
     parameters = quant.quantise_network(net, images, 5, scheme)
     wanted = QuantisedResNet(parameters, "kernel")(ms.Tensor(images[:2])).asnumpy()
     ms.set_context(mode=ms.GRAPH_MODE)
@@ -222,7 +219,6 @@ def test_commands(net, tmp_path, scheme):
                      *common)
     assert result.startswith("result: ") and f"ckpt= {tmp_path / 'int4.ckpt'}\ntop-5: " in result
     folder = dataset.prepare("synthetic", tmp_path, ("train", "test"))
-    ms.set_context(mode=ms.PYNATIVE_MODE)
     parameters = quant.quantise_network(net, quant.calibration_images("synthetic", folder, 64), 4, scheme)
     accuracies = evaluate(QuantisedResNet(parameters), dataset.create_dataset("synthetic", folder, "test", 250))
     printed = [float(result.split()[i]) for i in (1, -1)]
