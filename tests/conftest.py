@@ -19,6 +19,6 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def fixture_pynative():
-    """PYNATIVE mode, MindSpore's default, wherever a test does not choose: compiling all operators would take long."""
+    """Put MindSpore's default mode back, lest the next test compile what it calls because this one chose GRAPH."""
     yield
     ms.set_context(mode=ms.PYNATIVE_MODE)
