@@ -40,13 +40,13 @@ run() {
 
 teacher=() names=(vanilla logits features weights full)
 if [[ -z "$trained" ]]; then teacher=(--teacher_checkpoint_path "$output/full/teacher/last.ckpt"); fi
-run full adderngd --progressive true
+run full adderngd
 run vanilla adder
-run logits adderngd "${teacher[@]}" --features_weight 0 --inherit false
-run features adderngd "${teacher[@]}" --inherit false
-run weights adderngd "${teacher[@]}"
+run logits adderngd "${teacher[@]}" --progressive false --features_weight 0 --inherit false
+run features adderngd "${teacher[@]}" --progressive false --inherit false
+run weights adderngd "${teacher[@]}" --progressive false
 if [[ -z "$trained" ]]; then
-  run no_centres adderngd --intra_weight 0 --inter_weight 0
+  run no_centres adderngd --progressive false --intra_weight 0 --inter_weight 0
   names+=(no_centres)
 fi
 

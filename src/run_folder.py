@@ -147,7 +147,7 @@ class RunFolder:
         left, right = figure.subplots(1, 2)
         left.plot(*series(self.rows, "loss"), label="training loss")
         right.plot(*series(self.rows, "train_accuracy"), label="training accuracy")
-        right.plot(*series(self.rows, "test_accuracy"), label="test accuracy")
+        right.plot(*series(self.rows, "test_accuracy"), marker=".", label="test accuracy")
         for axes in (left, right):
             axes.set_xlabel("epoch")
             axes.grid(alpha=0.3)

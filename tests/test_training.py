@@ -133,8 +133,7 @@ def test_killed_run_resumes_to_the_same_bits(data, whole, tmp_path):
     assert_same_run(whole[0], output)
 
 
-NGD = ("--config_path", str(ROOT / "config" / "adderngd_cifar100.yaml"), "--progressive", "true",
-       "--teacher_epoch_size", "2")
+NGD = ("--config_path", str(ROOT / "config" / "adderngd_cifar100.yaml"), "--teacher_epoch_size", "2")
 
 
 def test_distillation_trains_teacher_then_student_and_resumes_both(data, tmp_path):
