@@ -13,11 +13,11 @@
 # limitations under the License.
 # ============================================================================
 """Evaluate a checkpoint of Adder ResNet-20, float or quantised."""
-from src import checkpoint, dataset, device, errors
+from src import checkpoint, data as dataset, device, errors
 from src.config import get_config
 from src.folding import fold
-from src.quantised import load_network
-from src.train_step import evaluate
+from src.quant.cells import load_network
+from src.training.step import evaluate
 
 
 def main():

@@ -27,9 +27,9 @@ def main():
                         "use --device_target Ascend there, or --file_format MINDIR")
 
     # MindSpore takes seconds to import: after the mistake that can be seen without it.
-    from src import checkpoint, dataset, device
+    from src import checkpoint, data as dataset, device
     from src.exporter import export
-    from src.quantised import load_network
+    from src.quant.cells import load_network
     path = checkpoint.find_checkpoint(config.checkpoint_file_path, config.layer)
     device.set_up(config.device_target, config.device_id)
     backend = "onnx" if config.file_format == "ONNX" else "unrolled"

@@ -18,14 +18,14 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 
-from src import checkpoint, dataset, device, errors
+from src import checkpoint, data as dataset, device, errors
 from src.config import get_config
-from src.distill import CentreLoss, Distillation, gradient_mix, inherit
+from src.distill.ngd import CentreLoss, Distillation, gradient_mix, inherit
 from src.errors import UserError
 from src.folding import fold
 from src.res20_adder import FEATURES, resnet20
-from src.run_folder import RunFolder
-from src.trainer import Trainer
+from src.training.run_folder import RunFolder
+from src.training.trainer import Trainer
 
 # What decides the weights at the end; a resumed run must have the same.
 SETTINGS = ("dataset", "class_num", "allow_small_dataset", "validation_size", "num_parallel_workers", "batch_size",

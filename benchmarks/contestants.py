@@ -43,8 +43,8 @@ def adder_int8_inference(batch, bits):
     """The network quantised to `bits` bits, as eval.py runs it; its weights are random, with statistics that fit."""
     import mindspore as ms
 
-    from src.quant import quantise_network
-    from src.quantised import QuantisedResNet
+    from src.quant.calibrate import quantise_network
+    from src.quant.cells import QuantisedResNet
     from src.res20_adder import resnet20
 
     ms.set_context(mode=ms.PYNATIVE_MODE)
@@ -104,7 +104,7 @@ def adder_training(batch, backend):
     import mindspore as ms
 
     from src.res20_adder import resnet20
-    from src.train_step import TrainStep, sgd
+    from src.training.step import TrainStep, sgd
 
     ms.set_context(mode=ms.GRAPH_MODE)
     net = resnet20(CLASSES, backend=backend).set_train()

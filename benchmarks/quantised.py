@@ -19,12 +19,12 @@ Usage: python -m benchmarks.quantised --checkpoint_file_path F [--dataset cifar1
 import argparse
 from pathlib import Path
 
-from src import dataset, device, errors
+from src import data as dataset, device, errors
 from src.files import check_folder
 from src.folding import fold
-from src.quant import calibration_options, inputs, quantise_network, save_quantised
-from src.quantised import BITS, SCHEMES, QuantisedResNet
-from src.train_step import evaluate
+from src.quant.calibrate import calibration_options, inputs, quantise_network, save_quantised
+from src.quant.cells import BITS, SCHEMES, QuantisedResNet
+from src.training.step import evaluate
 
 
 def main():

@@ -25,11 +25,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from src import checkpoint, dataset, device, errors, picture
+from src import checkpoint, data as dataset, device, errors, picture
 from src.errors import UserError
 from src.folding import fold
 from src.res20_adder import resnet20
-from src.run_folder import series
+from src.training.run_folder import series
 
 CLASSES = 10  # of the features' picture; more would hide each other
 COLUMNS = 4  # of networks side by side

@@ -16,24 +16,21 @@
 
 Source: AdderNet, arXiv 1912.13200, section 4.2: every convolution but the first and the last is an adder layer.
 """
-from functools import partial
-
 from mindspore import nn, ops
 
-from src.adder import ETA, Adder2d
-from src.norm import BatchNorm2d
+from src import kinds
 
 FEATURES = 64  # size of the features before the last layer
 
 
-def resnet20(class_num=10, eta=ETA, backend="auto", layer="l1", mix=None):
-    """Adder ResNet-20: images [N, 3, 32, 32] to logits [N, class_num].
+def resnet20(class_num=10, layer="l1", in_channels=3, **options):
+    """Adder ResNet-20: images [N, in_channels, 32, 32] to logits [N, class_num].
 
     Args:
         class_num (int): number of classes.
-        eta, backend: of every adder layer, see `src.adder.adder2d_function`.
-        layer (str): "l1", "l2" (adder layers of that norm) or "conv" (the ordinary ResNet-20).
-        mix (Parameter): of every l1 layer, see `src.adder.Adder2d`.
+        layer (str): of the blocks, a key of `src.kinds.KINDS`; "conv" makes the ordinary ResNet-20.
+        in_channels (int): of an image.
+        options: eta, backend and mix of `src.kinds.sockets`.
 
     Returns:
         Cell with 110 parameters, and `mix` if there is one.
@@ -42,10 +39,7 @@ def resnet20(class_num=10, eta=ETA, backend="auto", layer="l1", mix=None):
         KeyError: unknown layer.
         ValueError, BuildError: see `src.adder.adder2d_function`.
     """
-    kind = {"l1": partial(Adder2d, eta=eta, backend=backend, mix=mix),
-            "l2": partial(Adder2d, eta=eta, backend=backend, norm=2),
-            "conv": partial(nn.Conv2d, pad_mode="pad")}[layer]
-    return ResNet(class_num, (3, 3, 3), (16, 32, FEATURES), kind, partial(BatchNorm2d, backend=backend))
+    return ResNet(class_num, (3, 3, 3), (16, 32, FEATURES), in_channels, *kinds.sockets(layer, **options))
 
 
 class ResNet(nn.Cell):
@@ -55,13 +49,15 @@ class ResNet(nn.Cell):
         class_num (int): number of classes.
         layer_nums (tuple[int]): blocks in each stage.
         channels (tuple[int]): channels of each stage; the stem has those of the first.
+        in_channels (int): of an image.
         layer: makes a layer of the blocks from (in_channels, out_channels, kernel_size, stride, padding=).
         norm: makes a batch norm from (channels).
     """
 
-    def __init__(self, class_num, layer_nums, channels, layer, norm):
+    def __init__(self, class_num, layer_nums, channels, in_channels, layer, norm):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, channels[0], 3, pad_mode="pad", padding=1)
+        self.feature_size = channels[-1]
+        self.conv1 = nn.Conv2d(in_channels, channels[0], 3, pad_mode="pad", padding=1)
         self.bn1 = norm(channels[0])
         self.relu = nn.ReLU()
         self.layer1 = _stage(channels[0], channels[0], layer_nums[0], 1, layer, norm)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from src import config, dataset, kernels
+from src import config, data as dataset, kernels
 from src.config import get_config
 from src.errors import UserError
 

@@ -28,11 +28,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src import convert, pickle_machine, torch_pickle
-from src.convert import convert_names
+from src.convert import __main__ as convert
+from src.convert import pickle_machine, torch_pickle
+from src.convert.__main__ import convert_names
 from src.errors import UserError
-from src.pickle_machine import PickleMachine
-from src.torch_pickle import load_state_dict
+from src.convert.pickle_machine import PickleMachine
+from src.convert.torch_pickle import load_state_dict
 
 ROOT = Path(__file__).parents[1]
 FIXTURES = ROOT / "tests" / "fixtures"

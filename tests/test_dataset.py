@@ -20,8 +20,9 @@ import os
 import numpy as np
 import pytest
 
-from src import dataset, synthetic
-from src.dataset import LAYOUTS, MEAN, STD, create_dataset, prepare
+from src import data as dataset
+from src.data import synthetic
+from src.data import LAYOUTS, MEAN, STD, create_dataset, prepare
 from src.errors import UserError
 
 BOTH = ("train", "test")

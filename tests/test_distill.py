@@ -19,10 +19,10 @@ import oracle
 import pytest
 from mindspore import ops
 
-from src.distill import CentreLoss, Distillation, gradient_mix, inherit
+from src.distill.ngd import CentreLoss, Distillation, gradient_mix, inherit
 from src.folding import fold
 from src.res20_adder import FEATURES, resnet20
-from src.train_step import TrainStep, sgd
+from src.training.step import TrainStep, sgd
 
 MODES = [ms.GRAPH_MODE, ms.PYNATIVE_MODE]
 CLASSES, BATCH = 7, 12

@@ -23,7 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a worker, this file is a program
 from src.res20_adder import resnet20  # noqa: E402
-from src.train_step import TrainStep, sgd  # noqa: E402
+from src.training.step import TrainStep, sgd  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 16

@@ -24,9 +24,11 @@ import numpy as np
 import pytest
 from mindspore.dataset import NumpySlicesDataset
 
-from src import dataset, synthetic, train_step
+from src import data as dataset
+from src.data import synthetic
+from src.training import step as train_step
 from src.checkpoint import load_strictly, save_parameters
-from src.dataset import MEAN, STD
+from src.data import MEAN, STD
 from src.res20_adder import resnet20
 
 ROOT = Path(__file__).parents[1]

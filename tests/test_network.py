@@ -25,7 +25,7 @@ from mindspore import nn
 
 from src.adder import Adder2d
 from src.res20_adder import resnet20
-from src.train_step import TrainStep, sgd
+from src.training.step import TrainStep, sgd
 
 ROOT = Path(__file__).resolve().parents[1]
 ADDERS = {  # name: shape, in the zoo's order
@@ -210,7 +210,7 @@ def peak_memory(batch, backend, steps):
     code = f"""
 import mindspore as ms, numpy as np
 from src.res20_adder import resnet20
-from src.train_step import TrainStep, sgd
+from src.training.step import TrainStep, sgd
 ms.set_context(mode=ms.GRAPH_MODE)
 BATCH, BACKEND, STEPS = {batch}, {backend!r}, {steps}
 {TRAINING}

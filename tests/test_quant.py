@@ -24,13 +24,14 @@ import onnxruntime
 import pytest
 
 import oracle
-from src import dataset, quant
+from src import data as dataset
+from src.quant import calibrate as quant
 from src.checkpoint import save_parameters
 from src.errors import UserError
 from src.exporter import export
-from src.quantised import SCHEMES, Distances, QuantisedResNet, load_network
+from src.quant.cells import SCHEMES, Distances, QuantisedResNet, load_network
 from src.res20_adder import resnet20
-from src.train_step import evaluate
+from src.training.step import evaluate
 
 ROOT = Path(__file__).parents[1]
 

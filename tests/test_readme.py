@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from src import synthetic
+from src.data import synthetic
 from test_convert import torch_state, write_state, write_zip
 
 ROOT = Path(__file__).resolve().parents[1]

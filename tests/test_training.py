@@ -28,11 +28,11 @@ import numpy as np
 import pytest
 import yaml
 
-from src import synthetic
+from src.data import synthetic
 from src.errors import UserError
 from src.figures import spread
-from src.progress import Progress
-from src.run_folder import RunFolder
+from src.training.progress import Progress
+from src.training.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 3

@@ -24,7 +24,7 @@ import numpy as np
 from src import errors
 from src.errors import UserError
 from src.files import check_output
-from src.torch_pickle import load_state_dict
+from src.convert.torch_pickle import load_state_dict
 
 _BATCH_NORM = {
     "weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance",

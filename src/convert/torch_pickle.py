@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from src.errors import UserError
-from src.pickle_machine import ADVICE, STORAGE_DTYPES, PickleMachine, TensorView, checked, shown
+from src.convert.pickle_machine import ADVICE, STORAGE_DTYPES, PickleMachine, TensorView, checked, shown
 
 # Fourteen Adder ResNet-20s. It bounds the time and memory that a hostile file can take.
 _MAX_FILE_BYTES = 2 ** 24

@@ -41,11 +41,11 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 
-from src import checkpoint, dataset, device, errors
+from src import checkpoint, data as dataset, device, errors
 from src.errors import UserError
 from src.files import check_output
 from src.folding import scale_and_shift
-from src.quantised import BITS, SCHEMES, STORED_TOP, Distances
+from src.quant.cells import BITS, SCHEMES, STORED_TOP, Distances
 from src.res20_adder import resnet20
 
 QUANTILES = (0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 1.0)
@@ -81,7 +81,7 @@ def cluster(values, groups):
 
 
 def unsigned_layer(w, limit, stored_step, bits):
-    """Weights of scheme "unsigned", in the form of `src.quantised`.
+    """Weights of scheme "unsigned", in the form of `src.quant.cells`.
 
     Args:
         w (ndarray): [F, C, k, k].
@@ -180,7 +180,7 @@ def quantise_network(net, images, bits, scheme="unsigned"):
         scheme (str): one of `SCHEMES`.
 
     Returns:
-        dict, name to array, number or string: what `src.quantised.QuantisedResNet` takes.
+        dict, name to array, number or string: what `src.quant.cells.QuantisedResNet` takes.
     """
     net.set_train(False)
     walk = {"unsigned": Unsigned, "adderquant": AdderQuant, "shared": partial(AdderQuant, groups=1)}[scheme](bits)
@@ -341,5 +341,3 @@ def calibration_images(name, folder, count):
     return np.concatenate([image for image, _ in data.create_tuple_iterator(num_epochs=1, output_numpy=True)])
 
 
-if __name__ == "__main__":
-    errors.run(main)

@@ -21,7 +21,7 @@ import numpy as np
 from mindspore import dtype
 from mindspore.dataset import transforms, vision
 
-from src import synthetic
+from src.data import synthetic
 from src.errors import UserError
 
 # AdderNet's constants (main.py of its code), for CIFAR-10 and CIFAR-100 alike.

@@ -13,9 +13,9 @@
 # limitations under the License.
 # ============================================================================
 """The training loop: one network, epoch by epoch, into the folder of its run."""
-from src import dataset
-from src.progress import Progress
-from src.train_step import TrainStep, evaluate, sgd
+from src import data as dataset
+from src.training.progress import Progress
+from src.training.step import TrainStep, evaluate, sgd
 
 
 class Trainer:

@@ -1,0 +1,65 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The kinds of layers that a network can be made of: the only table of them.
+
+A network is written once over two sockets: `layer(in_channels, out_channels, kernel_size, stride, padding=)` makes a
+layer, `norm(channels, relu=True)` what stands behind it. A kind fills the first; the second is the same for all.
+"""
+import dataclasses
+from functools import partial
+from typing import Callable
+
+from mindspore import nn
+
+from src.adder import ETA, Adder2d
+from src.norm import BatchNorm2d
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of layers.
+
+    Attributes:
+        title: in tables and pictures.
+        prefix: of the names of its checkpoints, <prefix>_<network>_<dataset>_<accuracy>.ckpt.
+        layer: makes the socket's layers from (eta, backend, mix), see `sockets`.
+    """
+    title: str
+    prefix: str
+    layer: Callable
+
+
+KINDS = {
+    "l1": Kind("adder (l1)", "adder", lambda eta, backend, mix: partial(Adder2d, eta=eta, backend=backend, mix=mix)),
+    "l2": Kind("adder (l2)", "adderl2", lambda eta, backend, mix: partial(Adder2d, eta=eta, backend=backend, norm=2)),
+    "conv": Kind("CNN", "cnn", lambda eta, backend, mix: partial(nn.Conv2d, pad_mode="pad")),
+}
+
+
+def sockets(layer="l1", eta=ETA, backend="auto", mix=None):
+    """What makes the layers and the norms of a network.
+
+    Args:
+        layer (str): a key of `KINDS`.
+        eta, backend: of every adder layer, see `src.adder.adder2d_function`.
+        mix (Parameter): of every l1 layer, see `src.adder.Adder2d`.
+
+    Returns:
+        tuple (layer, norm).
+
+    Raises:
+        KeyError: unknown kind.
+    """
+    return KINDS[layer].layer(eta, backend, mix), partial(BatchNorm2d, backend=backend)

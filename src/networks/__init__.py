@@ -1,0 +1,53 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The networks: the only table of them. A new one is its file and a line here."""
+import dataclasses
+from typing import Callable
+
+from src.res20_adder import resnet20
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network of the table.
+
+    Attributes:
+        build: makes it from (class_num, layer=, in_channels=, **options of `src.kinds.sockets`).
+        size: height and width of its images.
+    """
+    build: Callable
+    size: tuple
+
+
+NETWORKS = {
+    "resnet20": Network(resnet20, (32, 32)),
+}
+
+
+def create(name, class_num, layer="l1", in_channels=3, **options):
+    """A network with random weights: images [N, in_channels, *size] to logits [N, class_num].
+
+    Args:
+        name (str): a key of `NETWORKS`.
+        class_num (int): number of classes.
+        layer (str): a key of `src.kinds.KINDS`.
+        in_channels (int): channels of an image.
+        options: eta, backend and mix of `src.kinds.sockets`.
+
+    Returns:
+        Cell with `features(x)`, the features [N, size, 1, 1] before the last layer, and `head(features)`, the logits;
+        `feature_size` is their number.
+    """
+    return NETWORKS[name].build(class_num, layer=layer, in_channels=in_channels, **options)
