@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Export a checkpoint of Adder ResNet-20, float or quantised: normalised images [batch_size, 3, 32, 32] to logits."""
+"""Export a checkpoint, float or quantised: normalised images [batch_size, C, H, W] to logits."""
 from pathlib import Path
 
 from src import errors
@@ -27,15 +27,15 @@ def main():
                         "use --device_target Ascend there, or --file_format MINDIR")
 
     # MindSpore takes seconds to import: after the mistake that can be seen without it.
-    from src import checkpoint, data as dataset, device
+    from src import checkpoint, data, device, loading
     from src.exporter import export
-    from src.quant.cells import load_network
-    path = checkpoint.find_checkpoint(config.checkpoint_file_path, config.layer)
+    from src.networks import NETWORKS
+    path = checkpoint.find_checkpoint(config.checkpoint_file_path)
     device.set_up(config.device_target, config.device_id)
-    backend = "onnx" if config.file_format == "ONNX" else "unrolled"
-    net = load_network(path, dataset.class_count(config.dataset, config.class_num), backend, config.layer)
+    net, identity = loading.load(path, config, "onnx" if config.file_format == "ONNX" else "unrolled")
     file = Path(f"{config.file_name}.{config.file_format.lower()}")
-    export(net, (config.batch_size, 3, 32, 32), file, config.file_format)
+    shape = (config.batch_size, data.channels(identity.dataset), *NETWORKS[identity.network].size)
+    export(net, shape, file, config.file_format)
     print(f"exported {path} as {file}, batch size {config.batch_size}"
           + (", same logits after reloading" if config.file_format == "MINDIR" else ""))
 

@@ -21,7 +21,7 @@ def bind(function, tensors):
 
     Args:
         function: of a library loaded by ctypes.
-        tensors (list[ndarray]): inputs, then the output, all contiguous.
+        tensors (list[ndarray]): inputs, then the outputs, all contiguous.
 
     Returns:
         function without arguments: makes the call, returns its exit code, 0 if it went well.
@@ -30,5 +30,6 @@ def bind(function, tensors):
     shapes = [(ctypes.c_int64 * tensor.ndim)(*tensor.shape) for tensor in tensors]
     shape_pointers = (ctypes.c_void_p * len(tensors))(*map(ctypes.addressof, shapes))
     ranks = (ctypes.c_int * len(tensors))(*[tensor.ndim for tensor in tensors])
+    types = (ctypes.c_char_p * len(tensors))(*[tensor.dtype.name.encode() for tensor in tensors])
     kept = tensors, shapes  # which the pointers do not keep
-    return lambda: function(len(kept[0]), pointers, ranks, shape_pointers, None, None, None)
+    return lambda: function(len(kept[0]), pointers, ranks, shape_pointers, types, None, None)

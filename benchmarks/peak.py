@@ -16,14 +16,15 @@
 import ctypes
 from pathlib import Path
 
-from src.kernels import build, cpu
+from src.kernels import build
 
 PASSES = {"forward": "Maximum", "input_grad": "Clipped", "weight_grad": "MultiplyAdd"}
 
 
 def peaks():
     """Pairs (x, w) per second that one core can do at most, by pass; "multiply_add" for a convolution."""
-    library = ctypes.CDLL(str(build.library(Path(__file__).with_suffix(".cc"), Path(cpu.__file__).parent)))
+    source = Path(__file__).with_suffix(".cc")
+    library = ctypes.CDLL(str(build.library((source,), Path(build.__file__).parent, "peak")))
     rates = {}
     for name, function in {"multiply_add": "MultiplyAdd", **PASSES}.items():
         function = getattr(library, function)

@@ -19,11 +19,13 @@ adaptive local learning rate eqs. 12-13. Norm 2: EuclidNet, arXiv 2212.11803. Mi
 convolution in lp-norm space".
 """
 import functools
+import math
 
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import Normal, initializer
 
 from src import kernels
+from src.kernels import Geometry
 
 ETA = 0.2
 
@@ -37,7 +39,7 @@ def adder2d_function(x, w, stride=1, padding=0, eta=ETA, backend="auto", norm=1)
         stride (int): step of the window.
         padding (int): rows and columns of zeros on each side; they take part in the sum, adding -|w| or -w^2 / 2 each.
         eta (float): strength of the adaptive rate, see `AdderOp`; 0 switches it off.
-        backend (str): "auto", "kernel" or "composed", see `src.kernels.select`.
+        backend (str): "auto", "kernel" or "composed", see `src.kernels.operation`.
         norm (int): 1 or 2.
 
     Returns:
@@ -90,16 +92,16 @@ class AdderOp(nn.Cell):
     Args: see `adder2d_function`.
     """
 
-    mixed = False
+    filters_grad = "weight_grad"
 
     def __init__(self, stride=1, padding=0, eta=ETA, backend="auto", norm=1):
         super().__init__()
-        if stride < 1 or padding < 0 or not eta >= 0:
-            raise ValueError(f"stride must be >= 1, padding and eta >= 0, not {stride}, {padding} and {eta}")
-        if norm not in (1, 2):
-            raise ValueError(f"norm must be 1 or 2, not {norm}")
-        self.stride, self.padding, self.eta, self.norm = stride, padding, eta, norm
-        self.forward, self.input_grad, self.weight_grad = kernels.select(backend, stride, padding, norm, self.mixed)
+        if not 0 <= eta < math.inf:
+            raise ValueError(f"eta must be a number from 0 on, not {eta}")
+        self.geometry, self.eta, self.backend = Geometry(stride, padding, norm), eta, backend
+        self.padding = padding
+        self.forward, self.input_grad, self.weight_grad = (
+            kernels.operation(name, backend, self.geometry) for name in ("forward", "input_grad", self.filters_grad))
 
     def construct(self, x, w):
         _check_shapes(x.shape, w.shape, self.padding)
@@ -122,7 +124,7 @@ class MixedAdderOp(AdderOp):
     can change in training.
     """
 
-    mixed = True
+    filters_grad = "mixed_weight_grad"
 
     def construct(self, x, w, mix):
         return super().construct(x, w)
@@ -133,6 +135,10 @@ class MixedAdderOp(AdderOp):
 
 @ops.constexpr
 def _check_shapes(x, w, padding):
+    if len(x) != 4 or len(w) != 4:
+        raise ValueError(f"adder layer: x and w must have four axes each, not the shapes {x} and {w}")
+    if 0 in (*x, *w):
+        raise ValueError(f"adder layer: x of shape {x} or w of shape {w} is empty")
     if x[1] != w[1] or w[2] != w[3] or min(x[2:]) + 2 * padding < w[2]:
         raise ValueError(f"adder layer: filters of shape {w} do not fit an input of shape {x}, padding {padding}")
 

@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Cost of Adder ResNet-20 for one image beside a CNN and a binary network of the same shape, in the papers' columns.
+"""Cost of an adder network for one image beside a CNN and a binary network of the same shape, in the papers' columns.
 
-Usage: python -m src.cost [--class_num 10]
+Usage: python -m src.cost [--network resnet20] [--class_num 10]
 
 Two counts. The papers' takes every layer for an adder layer (or a binary one), all at one precision. The honest one
 has the first and the last layer multiply in fp32, as they do, and lets integers be summed in 32 bits; its sizes add the
@@ -26,11 +26,15 @@ priced in proportion to its bits; of an XNOR nothing is published there, and it 
 import argparse
 import dataclasses
 
-from src import errors
+import mindspore as ms
+from mindspore import nn, ops
+
+from src import errors, networks
 from src.adder import Adder2d
 from src.errors import UserError
-from src.res20_adder import resnet20
+from src.pairs import pairs, put
 
+MOST_CLASSES = 1_000_000
 # pJ of an operation.
 MULTIPLICATION = {"fp32": 3.7, "fp16": 1.1, "int8": 0.2, "int32": 3.1}
 ADDITION = {"fp32": 0.9, "fp16": 0.4, "int8": 0.03, "int32": 0.1, "int6": 0.03 * 6 / 8, "int5": 0.03 * 5 / 8,
@@ -40,12 +44,12 @@ HEADER = f"{'network':16}{'#Mul, M':>9}{'#Add, M':>9}{'#XNOR, M':>10}{'energy, u
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class Count:
     """What is counted.
 
     Attributes:
-        inner: pairs (x, w) of an image in the layers that are adder layers.
-        outer: those of the first and the last layer.
+        inner: pairs (x, w) of an image in adder layers.
+        outer: those in convolutions, the first and the last layer.
         inner_weights, outer_weights: how many weights they have.
         filters: of all layers.
     """
@@ -74,15 +78,40 @@ class Cost:
                 f"{self.energy:12.2f}{self.size:11.1f}")
 
 
-def count(class_num):
-    """The network as built, for an image of 32 x 32."""
-    net = resnet20(class_num, backend="composed")
-    outer = [(net.conv1.weight, 32), (net.fc.weight, 1)]  # weights, and height and width of the output
-    inner = [(cell.adder, size) for stage, size in ((net.layer1, 32), (net.layer2, 16), (net.layer3, 8))
-             for _, cell in stage.cells_and_names() if isinstance(cell, Adder2d)]
-    pairs, weights = ([sum(value.size * factor(size) for value, size in layers) for layers in (inner, outer)]
-                      for factor in (lambda size: size * size, lambda size: 1))
-    return Network(*pairs, *weights, sum(value.shape[0] for value, _ in inner + outer))
+def count(net, channels, size):
+    """Count what a network does for one image.
+
+    Args:
+        net (Cell): a network of `src.networks`; it is changed.
+        channels, size: of an image, C and (H, W).
+
+    Returns:
+        Count.
+    """
+    counters = []
+    for pair in pairs(net):
+        counters.append(Counter(pair.layer))
+        put(net, pair.name, counters[-1])
+    net.set_train(False)(ops.zeros((1, channels, *size), ms.float32))
+    inner, outer = ([counter for counter in counters if isinstance(counter.layer, Adder2d) is wanted]
+                    for wanted in (True, False))
+    return Count(*(sum(counter.weight.size * counter.positions for counter in part) for part in (inner, outer)),
+                 *(sum(counter.weight.size for counter in part) for part in (inner, outer)),
+                 sum(counter.weight.shape[0] for counter in counters))
+
+
+class Counter(nn.Cell):
+    """A layer, and at how many positions it was computed."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.positions = layer, 0
+        self.weight = layer.adder if isinstance(layer, Adder2d) else layer.weight
+
+    def construct(self, x):
+        y = self.layer(x)
+        self.positions = y.shape[2] * y.shape[3]
+        return y
 
 
 def papers_cost(kind, number, n):
@@ -91,7 +120,7 @@ def papers_cost(kind, number, n):
     Args:
         kind (str): "cnn", "adder" or "bnn".
         number (str): a key of `BITS`; "1 bit" for a binary network, whose additions are of 8 bits.
-        n (Network): the network.
+        n (Count): of the network.
 
     Returns:
         Cost.
@@ -118,13 +147,16 @@ def honest_cost(kind, number, n):
 def main():
     """The command line: both tables."""
     parser = argparse.ArgumentParser(prog="python -m src.cost", description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--network", choices=list(networks.NETWORKS), default="resnet20", help="network to count")
     parser.add_argument("--class_num", type=int, default=10, help="classes of the network's head")
     arguments = parser.parse_args()
-    if arguments.class_num < 1:
-        raise UserError(f"class_num must be at least 1, not {arguments.class_num}")
-    n = count(arguments.class_num)
-    print(f"Adder ResNet-20, {arguments.class_num} classes, an image of 32 x 32: {n.inner / 1e6:.2f} M pairs (x, w) in "
-          f"adder layers, {n.outer / 1e6:.2f} M in the first and the last layer")
+    if not 1 <= arguments.class_num <= MOST_CLASSES:
+        raise UserError(f"class_num must be at least 1 and at most {MOST_CLASSES}, not {arguments.class_num}")
+    network = networks.NETWORKS[arguments.network]
+    n = count(networks.create(arguments.network, arguments.class_num, backend="composed"), network.channels,
+              network.size)
+    print(f"{arguments.network}, {arguments.class_num} classes, an image of {' x '.join(map(str, network.size))}: "
+          f"{n.inner / 1e6:.2f} M pairs (x, w) in adder layers, {n.outer / 1e6:.2f} M in convolutions")
     rows = [("cnn", number) for number in MULTIPLICATION if number in BITS] + [("bnn", "1 bit")]
     rows += [("adder", number) for number in BITS if number != "1 bit"]
     for title, cost in (("papers' count", papers_cost), ("honest count", honest_cost)):

@@ -25,15 +25,17 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from src import checkpoint, data as dataset, device, errors, picture
+from src import checkpoint, data, device, errors, loading, picture
+from src.adder import Adder2d
 from src.errors import UserError
 from src.folding import fold
-from src.res20_adder import resnet20
+from src.kinds import KINDS
+from src.networks import NETWORKS
+from src.pairs import pairs
 from src.training.run_folder import series
 
 CLASSES = 10  # of the features' picture; more would hide each other
 COLUMNS = 4  # of networks side by side
-NAMES = {"l1": "adder (l1)", "l2": "adder (l2)", "conv": "CNN"}
 
 
 def main():
@@ -56,35 +58,43 @@ class Run:
     """A run of train.py, read from its folder. Raises UserError where something is missing."""
 
     def __init__(self, path):
-        self.path = path
+        self.path, self.title = path, path.name
         try:
             settings = dict(yaml.safe_load((path / "config.yaml").read_text("utf-8")))
-            self.layer, self.dataset = settings.get("layer") or settings["teacher"], settings["dataset"]
-            self.kind, layout = NAMES[self.layer], dataset.LAYOUTS[self.dataset]
-            self.class_num = settings["class_num"] or layout.class_num
+            # Runs of before have fewer settings; a teacher's has no layer of its own.
+            self.options = argparse.Namespace(network=settings.get("network", "resnet20"), given=(),
+                                              layer=settings.get("layer") or settings["teacher"],
+                                              dataset=settings["dataset"], class_num=settings["class_num"])
+            self.kind, _ = KINDS[self.options.layer].title, data.SETS[self.options.dataset]
             with open(path / "metrics.csv", encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
             self.training, self.held_out = (series(rows, f"{split}_accuracy") for split in ("train", "test"))
         except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError) as error:
             raise UserError(f"{path} is no folder of a run: {' '.join(str(error).split())}") from error
-        self.title = path.name
 
-    def network(self):
-        """The trained network, for evaluation."""
-        net = resnet20(self.class_num, layer=self.layer)
+    def load(self):
+        """The trained network and its identity."""
         last = self.path / "last.ckpt"
-        checkpoint.load_strictly(net, last if last.exists() else checkpoint.find_checkpoint(self.path, self.layer))
-        return net
+        return loading.load(last if last.exists() else checkpoint.find_checkpoint(self.path), self.options)
 
     def features(self, data_path):
-        """Features [N, 64] and labels [N] of the test images of the first classes."""
-        folder = dataset.prepare(self.dataset, data_path, ("test",), allow_small=True)
-        net = fold(self.network())
-        columns = [(net.features(images).asnumpy(), labels.asnumpy()) for images, labels in
-                   dataset.create_dataset(self.dataset, folder, "test", 250).create_tuple_iterator(num_epochs=1)]
+        """Features [N, D] and labels [N] of the test images of the first classes."""
+        net, identity = self.load()
+        net = fold(net)
+        folder = data.prepare(identity.dataset, data_path, ("test",), allow_small=True)
+        batches = data.create_dataset(identity.dataset, folder, "test", 250, size=NETWORKS[identity.network].size)
+        columns = [(net.features(images).asnumpy(), labels.asnumpy())
+                   for images, labels in batches.create_tuple_iterator(num_epochs=1)]
         features, labels = (np.concatenate(column) for column in zip(*columns))
         chosen = labels < CLASSES
         return features[chosen].reshape(chosen.sum(), -1), labels[chosen]
+
+    def weights(self):
+        """All weights [n] of the layers between the first and the last."""
+        net, _ = self.load()
+        layers = [pair.layer for pair in pairs(net)[1:-1]]
+        values = [layer.adder if isinstance(layer, Adder2d) else layer.weight for layer in layers]
+        return np.concatenate([value.asnumpy().ravel() for value in values])
 
 
 def draw_curves(runs, _):
@@ -120,12 +130,10 @@ def spread(features, labels):
 
 
 def draw_weights(runs, _):
-    """Histograms of the weights of each network's blocks, with a Gaussian and a Laplacian of their deviation."""
+    """Histograms of each network's weights, with a Gaussian and a Laplacian of their deviation."""
     figure, every_axes = _axes(len(runs))
     for run, axes in zip(runs, every_axes):
-        parameters = run.network().parameters_dict()
-        weights = np.concatenate([value.asnumpy().ravel() for name, value in parameters.items()
-                                  if name.startswith("layer") and name.endswith((".adder", ".weight"))])
+        weights = run.weights()
         deviation = weights.std()
         at = np.linspace(-4 * deviation, 4 * deviation, 201)
         axes.hist(weights, bins=at, density=True, color="lightsteelblue")

@@ -19,6 +19,7 @@ The zoo's checkpoints, and those that were written before, have none: the option
 import dataclasses
 import json
 
+from src import data
 from src.errors import UserError
 from src.kinds import KINDS
 from src.networks import NETWORKS
@@ -103,7 +104,7 @@ def settle(identity, options, source):
         UserError: an option that was given contradicts the file.
     """
     if identity is None:
-        from src import data
+        _check_name(source, options.layer)
         return Identity(options.network, options.layer, data.class_count(options.dataset, options.class_num),
                         options.dataset)
     for name in ("network", "layer", "class_num", "dataset"):
@@ -111,3 +112,11 @@ def settle(identity, options, source):
         if name in options.given and wanted != stored and not (name == "class_num" and wanted == 0):
             raise UserError(f"{source} is a network of {name} {stored}, not {wanted}; leave out --{name}")
     return identity
+
+
+def _check_name(source, layer):
+    """Networks of layer l1 and l2 have the same parameters: what a published checkpoint is called tells them apart."""
+    prefixes = {**{kind.prefix: name for name, kind in KINDS.items()}, "adderngd": "l1"}
+    named = prefixes.get(source.name.partition("_")[0], layer)
+    if named != layer:
+        raise UserError(f"{source}: by its name a network of layer {named}, not {layer}; say --layer {named}")

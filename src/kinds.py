@@ -15,7 +15,8 @@
 """The kinds of layers that a network can be made of: the only table of them.
 
 A network is written once over two sockets: `layer(in_channels, out_channels, kernel_size, stride, padding=)` makes a
-layer, `norm(channels, relu=True)` what stands behind it. A kind fills the first; the second is the same for all.
+layer, `norm(channels, relu=True, shortcut=False)` what stands right behind it, in the order of definition too: batch
+norm, a shortcut if it takes one, ReLU. A kind fills the first socket; the second is the same for all.
 """
 import dataclasses
 from functools import partial

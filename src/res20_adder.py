@@ -19,6 +19,7 @@ Source: AdderNet, arXiv 1912.13200, section 4.2: every convolution but the first
 from mindspore import nn, ops
 
 from src import kinds
+from src.pairs import Floats
 
 FEATURES = 64  # size of the features before the last layer
 
@@ -42,6 +43,11 @@ def resnet20(class_num=10, layer="l1", in_channels=3, **options):
     return ResNet(class_num, (3, 3, 3), (16, 32, FEATURES), in_channels, *kinds.sockets(layer, **options))
 
 
+def resnet32(class_num=10, layer="l1", in_channels=3, **options):
+    """Adder ResNet-32: the same with five blocks in a stage. Arguments as those of `resnet20`."""
+    return ResNet(class_num, (5, 5, 5), (16, 32, FEATURES), in_channels, *kinds.sockets(layer, **options))
+
+
 class ResNet(nn.Cell):
     """A residual network of three stages; stages two and three halve the resolution.
 
@@ -51,7 +57,7 @@ class ResNet(nn.Cell):
         channels (tuple[int]): channels of each stage; the stem has those of the first.
         in_channels (int): of an image.
         layer: makes a layer of the blocks from (in_channels, out_channels, kernel_size, stride, padding=).
-        norm: makes a batch norm from (channels).
+        norm: makes what stands behind a layer from (channels, relu=, shortcut=).
     """
 
     def __init__(self, class_num, layer_nums, channels, in_channels, layer, norm):
@@ -59,23 +65,23 @@ class ResNet(nn.Cell):
         self.feature_size = channels[-1]
         self.conv1 = nn.Conv2d(in_channels, channels[0], 3, pad_mode="pad", padding=1)
         self.bn1 = norm(channels[0])
-        self.relu = nn.ReLU()
         self.layer1 = _stage(channels[0], channels[0], layer_nums[0], 1, layer, norm)
         self.layer2 = _stage(channels[0], channels[1], layer_nums[1], 2, layer, norm)
         self.layer3 = _stage(channels[1], channels[2], layer_nums[2], 2, layer, norm)
+        self.floats = Floats()
         self.fc = nn.Conv2d(channels[2], class_num, 1)
-        self.bn2 = norm(class_num)
+        self.bn2 = norm(class_num, relu=False)
 
     def construct(self, x):
         return self.head(self.features(x))
 
     def features(self, x):
         """Images [N, 3, H, W] to the features before the last layer, [N, 64, 1, 1]."""
-        x = self.relu(self.bn1(self.conv1(x)))      # [N, 16, 32, 32]
-        x = self.layer1(x)                          # [N, 16, 32, 32]
-        x = self.layer2(x)                          # [N, 32, 16, 16]
-        x = self.layer3(x)                          # [N, 64, 8, 8]
-        return ops.mean(x, (2, 3), keep_dims=True)  # [N, 64, 1, 1]
+        x = self.bn1(self.conv1(x))                              # [N, 16, 32, 32]
+        x = self.layer1(x)                                       # [N, 16, 32, 32]
+        x = self.layer2(x)                                       # [N, 32, 16, 16]
+        x = self.layer3(x)                                       # [N, 64, 8, 8]
+        return ops.mean(self.floats(x), (2, 3), keep_dims=True)  # [N, 64, 1, 1]
 
     def head(self, x):
         """Features to logits [N, class_num]."""
@@ -91,18 +97,16 @@ class BasicBlock(nn.Cell):
         self.conv1 = layer(in_channels, out_channels, 3, stride, padding=1)
         self.bn1 = norm(out_channels)
         self.conv2 = layer(out_channels, out_channels, 3, 1, padding=1)
-        self.bn2 = norm(out_channels)
-        self.relu = nn.ReLU()
+        self.bn2 = norm(out_channels, shortcut=True)
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
             self.downsample = nn.SequentialCell(layer(in_channels, out_channels, 1, stride, padding=0),
-                                                norm(out_channels))
+                                                norm(out_channels, relu=False))
 
     def construct(self, x):
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
+        y = self.bn1(self.conv1(x))
         shortcut = x if self.downsample is None else self.downsample(x)
-        return self.relu(y + shortcut)
+        return self.bn2(self.conv2(y), shortcut)
 
 
 def _stage(in_channels, out_channels, blocks, stride, layer, norm):

@@ -29,7 +29,7 @@ from mindspore import nn, ops
 
 from src import adder, kernels
 from src.adder import ETA, Adder2d, AdderOp, MixedAdderOp, adder2d_function
-from src.kernels import composed, cpu
+from src.kernels import Geometry, composed, operations
 
 ROOT = Path(__file__).resolve().parents[1]
 MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
@@ -304,12 +304,15 @@ def test_kernel_refuses_other_types(mode, x_type, w_type):
     """It would read them as float32."""
     ms.set_context(mode=MODES[mode])
     x, w, _ = numbers(TYPICAL)
-    with pytest.raises(TypeError, match="float32 tensors, not .*Float16"):
+    with pytest.raises(TypeError, match="adder kernel takes tensors of Float32, Float32, not .*Float16"):
         AdderOp(TYPICAL.stride, TYPICAL.padding, backend="kernel")(ms.Tensor(x.astype(x_type)),
                                                                   ms.Tensor(w.astype(w_type)))
 
 
-BAD_SHAPES = {"channels differ": ((2, 3, 8, 8), (4, 2, 3, 3)), "filters not square": ((2, 3, 8, 8), (4, 3, 3, 2)),
+BAD_SHAPES = {"no images": ((0, 3, 8, 8), (4, 3, 3, 3)), "no channels": ((2, 0, 8, 8), (4, 0, 3, 3)),
+              "no filters": ((2, 3, 8, 8), (0, 3, 3, 3)), "no window": ((2, 3, 8, 8), (4, 3, 0, 0)),
+              "five axes": ((2, 3, 8, 8), (4, 3, 3, 3, 2)), "three axes": ((3, 8, 8), (4, 3, 3, 3)),
+              "channels differ": ((2, 3, 8, 8), (4, 2, 3, 3)), "filters not square": ((2, 3, 8, 8), (4, 3, 3, 2)),
               "window larger than the image": ((2, 3, 2, 8), (4, 3, 3, 3))}
 
 
@@ -351,8 +354,9 @@ def test_function_works_everywhere(backend, place):
     assert max(errors(measured(called, *tensors), expected(TYPICAL, *tensors))) < TOLERANCE
 
 
-@pytest.mark.parametrize("arguments", [{"stride": 0}, {"stride": -1}, {"padding": -1}, {"eta": -0.1},
-                                       {"backend": "cuda"}, {"norm": 3}], ids=str)
+@pytest.mark.parametrize("arguments", [{"stride": 0}, {"stride": -1}, {"stride": 1.5}, {"stride": 2 ** 31}, {"padding": -1},
+                                       {"padding": 256}, {"eta": -0.1}, {"eta": float("nan")}, {"eta": float("inf")},
+                                       {"backend": "cuda"}, {"norm": 3}, {"norm": True}], ids=str)
 def test_bad_arguments(arguments):
     x, w, _ = numbers(TYPICAL)
     with pytest.raises(ValueError, match=next(iter(arguments))):
@@ -363,12 +367,14 @@ def test_bad_arguments(arguments):
 
 def test_choice_of_the_implementation(monkeypatch):
     """auto is the kernel on CPU and the composed form elsewhere, where asking for the kernel is a mistake."""
-    assert isinstance(kernels.select("auto", 1, 1)[0], cpu.implementation(1, 1)[0].__class__)
-    assert isinstance(kernels.select("composed", 1, 1)[0], composed.Forward)
+    geometry = Geometry(1, 1)
+    assert isinstance(kernels.operation("forward", "auto", geometry), operations.Kernel)
+    assert isinstance(kernels.operation("forward", "composed", geometry), composed.Forward)
+    assert kernels.operation("folded", "composed", geometry, relu=True) is None
     monkeypatch.setattr(ms, "get_context", {"device_target": "Ascend"}.get)
-    assert isinstance(kernels.select("auto", 1, 1)[0], composed.Forward)
+    assert isinstance(kernels.operation("forward", "auto", geometry), composed.Forward)
     with pytest.raises(kernels.BuildError, match="CPU only"):
-        kernels.select("kernel", 1, 1)
+        kernels.operation("forward", "kernel", geometry)
 
 
 def limit_blocks(monkeypatch, limit):

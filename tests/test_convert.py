@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """src.convert: every format that PyTorch wrote is read, nothing hostile or damaged gets through."""
+import argparse
 import copyreg
 import io
 import pickle
@@ -543,7 +544,9 @@ class TestNames:
     def test_linear_classifier(self):
         state, ours = torch_state()
         state["module.fc.weight"] = state["module.fc.weight"].reshape(10, 64)
-        assert_equal(convert_names(state), ours)
+        converted = convert_names(state)
+        convert.fit(converted, argparse.Namespace(file="a.pth", network="resnet20", layer="l1", dataset=None))
+        assert_equal(converted, ours)
 
     def test_values_are_copies_in_float32(self):
         source = np.arange(6, dtype=np.float16).reshape(2, 3).T
@@ -580,11 +583,16 @@ class TestCommandLine:
     @pytest.mark.parametrize("class_num", [10, 100])
     def test_round_trip(self, tmp_path, write, main, capsys, class_num):
         from mindspore import load_checkpoint
+        from src import identity
         state, ours = torch_state(class_num)
         source, target = write_state(write, tmp_path / "a.pth", state), tmp_path / "a.ckpt"
         main(source, target)
-        assert capsys.readouterr().out == f"converted 110 parameters ({class_num} classes) from {source} to {target}\n"
-        found = {name: value.asnumpy() for name, value in load_checkpoint(str(target)).items()}
+        data = {10: "cifar10", 100: "cifar100"}[class_num]
+        assert capsys.readouterr().out == (f"converted 110 parameters (resnet20, {class_num} classes, {data}) from "
+                                           f"{source} to {target}\n")
+        parameters = load_checkpoint(str(target))
+        assert identity.take(parameters, target) == identity.Identity("resnet20", "l1", class_num, data)
+        found = {name: value.asnumpy() for name, value in parameters.items()}
         assert_equal(dict(sorted(found.items())), dict(sorted(ours.items())))
 
     @pytest.mark.parametrize("change, named", [

@@ -19,11 +19,12 @@ import sys
 import pytest
 
 from src import cost
+from src.res20_adder import resnet20
 from test_convert import ROOT
 
 
 def test_counts():
-    n = cost.count(10)
+    n = cost.count(resnet20(10, backend="composed"), 3, (32, 32))
     stages = [6 * 16 * 16 * 9 * 32 ** 2, (16 * 32 * 9 + 5 * 32 * 32 * 9 + 16 * 32) * 16 ** 2,
               (32 * 64 * 9 + 5 * 64 * 64 * 9 + 32 * 64) * 8 ** 2]
     assert (n.inner, n.outer) == (sum(stages), 3 * 16 * 9 * 32 ** 2 + 64 * 10)
@@ -31,7 +32,7 @@ def test_counts():
 
 
 def test_costs():
-    n = cost.Network(inner=3_000_000, outer=1_000_000, inner_weights=1024, outer_weights=256, filters=16)
+    n = cost.Count(inner=3_000_000, outer=1_000_000, inner_weights=1024, outer_weights=256, filters=16)
     cnn, adder = cost.papers_cost("cnn", "fp32", n), cost.papers_cost("adder", "int8", n)
     assert (cnn.multiplications, cnn.additions, cnn.size) == (4_000_000, 4_000_000, 5.0)
     assert cnn.energy == pytest.approx(4 * (3.7 + 0.9))
@@ -50,4 +51,4 @@ def test_command_line():
     assert "100 classes" in run.stdout and run.stdout.count("adder int3") == 2
     run = subprocess.run([sys.executable, "-m", "src.cost", "--class_num", "0"], cwd=ROOT, text=True,
                          capture_output=True, check=False)
-    assert (run.returncode, run.stderr) == (1, "error: class_num must be at least 1, not 0\n")
+    assert (run.returncode, run.stderr) == (1, "error: class_num must be at least 1 and at most 1000000, not 0\n")

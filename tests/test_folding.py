@@ -16,10 +16,14 @@
 import mindspore as ms
 import numpy as np
 import pytest
+from mindspore import nn
 
 import oracle
+from src import kernels
+from src.adder import Adder2d
 from src.folding import fold
-from src.kernels import cpu
+from src.kernels import Geometry
+from src.norm import BatchNorm2d
 from src.res20_adder import resnet20
 
 SHAPES = [((2, 3, 7, 7), (5, 3, 3, 3), 1, 1), ((3, 5, 9, 8), (17, 5, 3, 3), 2, 1),
@@ -40,30 +44,61 @@ def test_folded_layer(x_shape, w_shape, stride, padding, shortcut, relu, norm):
     wanted = scale[:, None, None] * y + shift[:, None, None] + (residual if shortcut else 0)
     wanted = np.maximum(wanted, 0) if relu else wanted
     inputs = [ms.Tensor(value) for value in ([x, w, scale, shift] + [residual] * shortcut)]
-    got = cpu.folded(stride, padding, norm, relu)(*inputs).asnumpy()
+    geometry = Geometry(stride, padding, norm)
+    got = kernels.operation("folded", "kernel", geometry, relu=relu)(*inputs).asnumpy()
     assert oracle.relative_error(got, wanted) < 1e-5
     assert not relu or 0.1 < (got == 0).mean() < 0.9
 
 
 @pytest.mark.parametrize("layer, mode", [("l1", ms.GRAPH_MODE), ("l1", ms.PYNATIVE_MODE), ("l2", ms.GRAPH_MODE)])
 def test_folded_network(mode, layer):
-    """Statistics and logits after some training batches; the network itself stays as it was."""
+    """Statistics and logits after some training batches."""
     ms.set_context(mode=mode)
     random = np.random.default_rng(0)
     net = resnet20(10, backend="kernel", layer=layer).set_train()
     for _ in range(3):
         net(ms.Tensor(random.standard_normal((16, 3, 32, 32)).astype(np.float32)))
     images = ms.Tensor(random.standard_normal((9, 3, 32, 32)).astype(np.float32))
-    folded = fold(net, "kernel")(images).asnumpy()
     logits = net.set_train(False)(images).asnumpy()
-    assert np.abs(logits).max() > 0.1 and oracle.relative_error(folded, logits) < 1e-5
+    folded = fold(net, "kernel")
+    assert not any(isinstance(cell, (Adder2d, BatchNorm2d)) for _, cell in folded.cells_and_names())
+    assert np.abs(logits).max() > 0.1 and oracle.relative_error(folded(images).asnumpy(), logits) < 1e-5
+
+
+class Awkward(nn.Cell):
+    """Layers with bias, groups and dilation, a norm without ReLU, a layer without a norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(4, 8, 3, pad_mode="pad", padding=2, dilation=2, group=2, has_bias=True,
+                               bias_init="normal")
+        self.bn1 = BatchNorm2d(8)
+        self.conv2 = Adder2d(8, 8, 3, padding=1, bias=True)
+        self.bn2 = BatchNorm2d(8, relu=False, shortcut=True)
+        self.fc = nn.Conv2d(8, 5, 1, has_bias=True, bias_init="normal")
+
+    def construct(self, x):
+        x = self.bn1(self.conv1(x))
+        return self.fc(self.bn2(self.conv2(x), x))
+
+
+def test_biases_groups_and_dilation_are_kept():
+    random = np.random.default_rng(0)
+    net = Awkward()
+    net.conv2.b.set_data(ms.Tensor(random.normal(0, 20, 8), ms.float32))
+    for norm in (net.bn1, net.bn2):
+        norm.moving_mean.set_data(ms.Tensor(random.normal(-30 if norm is net.bn2 else 0, 1, 8), ms.float32))
+        norm.moving_variance.set_data(ms.Tensor(random.uniform(1, 3, 8), ms.float32))
+    x = ms.Tensor(random.standard_normal((2, 4, 9, 8)), ms.float32)
+    wanted = net.set_train(False)(x).asnumpy()
+    assert oracle.relative_error(fold(net, "kernel")(x).asnumpy(), wanted) < 1e-5
 
 
 def test_composed_networks_stay_as_they_are():
     net = resnet20(10, backend="composed").set_train()
-    assert fold(net, "composed") is net and not net.training
+    assert fold(net, "composed") is net and not net.training and isinstance(net.bn1, BatchNorm2d)
 
 
 def test_networks_without_adder_layers_stay_as_they_are():
     net = resnet20(10, layer="conv").set_train()
-    assert fold(net, "auto") is net and not net.training
+    assert fold(net, "auto") is net and not net.training and isinstance(net.bn1, BatchNorm2d)

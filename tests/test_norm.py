@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Batch norm in the C++ kernel: values, gradients and moving statistics against float64."""
+"""Batch norm, shortcut and ReLU in the C++ kernel: values, gradients and moving statistics against float64."""
 import mindspore as ms
 import numpy as np
 import pytest
@@ -25,25 +25,65 @@ SHAPES = [(8, 16, 32, 32), (3, 5, 7, 3), (1, 2, 5, 5), (6, 33, 1, 1)]
 
 
 @pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("offset", [0, 30])
-def test_training(shape, mode, offset):
+@pytest.mark.parametrize("relu, shortcut", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("shape, offset", [(shape, offset) for shape in SHAPES for offset in (0, 30)])
+def test_training(shape, offset, relu, shortcut, mode):
     ms.set_context(mode=mode)
     random = np.random.default_rng(0)
-    x, dy = (random.normal(offset, 2, shape).astype(np.float32) for offset in (offset, 0.5))
-    norm = _norm(shape[1], random).set_train()
+    x, dy = (random.normal(centre, 2, shape).astype(np.float32) for centre in (offset, 0.5))
+    added = [random.normal(-1, 1, shape).astype(np.float32)] * shortcut
+    norm = _norm(shape[1], random, relu, shortcut).set_train()
     gamma, beta = norm.gamma.asnumpy(), norm.beta.asnumpy()
     moving = norm.moving_mean.asnumpy().copy(), norm.moving_variance.asnumpy().copy()  # changed in place
+    y, *gradients = _gradients(norm, dy, x, *added)
 
-    def product(x):
-        y = norm(x)
+    passed = np.where(y > 0, dy, 0) if relu else dy  # where float64 has the other sign, float32 is not to blame
+    normal, *wanted = oracle.batch_norm(x, passed, gamma, beta, *moving)
+    wanted_y = normal + sum(added)
+    got = [y, *gradients[:3], norm.moving_mean.asnumpy(), norm.moving_variance.asnumpy(), *gradients[3:]]
+    for one, other in zip(got, [np.maximum(wanted_y, 0) if relu else wanted_y, *wanted] + [passed] * shortcut):
+        assert oracle.relative_error(one, other) < (1e-5 if offset == 0 else 1e-4)
+    assert not relu or shape[1] < 16 or 0.1 < (y == 0).mean() < 0.9
+
+
+@pytest.mark.parametrize("relu, shortcut", [(True, False), (True, True)])
+def test_one_pass_gives_the_bits_of_three_operators(relu, shortcut):
+    """So that runs of before go on as they would have."""
+    random = np.random.default_rng(1)
+    x, dy, *added = random.standard_normal((2 + shortcut, 5, 7, 9, 11)).astype(np.float32)
+    fused, plain = (_norm(7, np.random.default_rng(2), *last).set_train() for last in ((relu, shortcut), (False, False)))
+
+    class Separate(nn.Cell):
+        """The same by operators of their own."""
+
+        def __init__(self):
+            super().__init__()
+            self.norm = plain
+
+        def construct(self, x, *shortcut):
+            y = self.norm(x)
+            for value in shortcut:
+                y = y + value
+            return ops.relu(y)
+
+        def trainable_params(self):
+            return self.norm.trainable_params()
+
+    for one, other in zip(_gradients(fused, dy, x, *added), _gradients(Separate(), dy, x, *added)):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(fused.moving_variance.asnumpy(), plain.moving_variance.asnumpy())
+
+
+def _gradients(norm, dy, x, *shortcut):
+    """y, dx, dgamma and dbeta, and the shortcut's gradient if there is one."""
+    def product(*inputs):
+        y = norm(*inputs)
         return (y * ms.Tensor(dy)).sum(), y
 
-    (_, y), (dx, (dgamma, dbeta)) = ops.value_and_grad(product, 0, norm.trainable_params(), has_aux=True)(ms.Tensor(x))
-    wanted = oracle.batch_norm(x, dy, gamma, beta, *moving)
-    got = y, dx, dgamma, dbeta, norm.moving_mean, norm.moving_variance
-    for one, other in zip(got, wanted):
-        assert oracle.relative_error(one.asnumpy(), other) < (1e-5 if offset == 0 else 1e-4)
+    inputs = [ms.Tensor(value) for value in (x, *shortcut)]
+    (_, y), (by_input, by_parameter) = ops.value_and_grad(
+        product, tuple(range(len(inputs))), norm.trainable_params(), has_aux=True)(*inputs)
+    return [value.asnumpy() for value in (y, by_input[0], *by_parameter, *by_input[1:])]
 
 
 def test_as_accurate_as_mindspore():
@@ -51,7 +91,7 @@ def test_as_accurate_as_mindspore():
     x = random.normal(100, 1, (32, 4, 16, 16)).astype(np.float32)
     wanted = oracle.batch_norm(x, x, np.ones(4), np.zeros(4), np.zeros(4), np.ones(4))[0]
     errors = [oracle.relative_error(norm.set_train()(ms.Tensor(x)).asnumpy(), wanted)
-              for norm in (BatchNorm2d(4, "kernel"), nn.BatchNorm2d(4))]
+              for norm in (BatchNorm2d(4, relu=False, backend="kernel"), nn.BatchNorm2d(4))]
     assert errors[0] < 2 * errors[1] + 1e-6
 
 
@@ -69,14 +109,14 @@ def test_evaluation_uses_the_moving_statistics(mode):
 
 
 def test_same_parameters_as_mindspore():
-    ours, theirs = BatchNorm2d(7, "kernel"), nn.BatchNorm2d(7)
+    ours, theirs = BatchNorm2d(7, backend="kernel"), nn.BatchNorm2d(7)
     assert ([(name, value.shape) for name, value in ours.parameters_dict().items()] ==
             [(name, value.shape) for name, value in theirs.parameters_dict().items()])
     assert ours.eps == theirs.eps and ours.momentum == theirs.momentum
 
 
-def _norm(channels, random):
-    norm = BatchNorm2d(channels, "kernel")
+def _norm(channels, random, relu=False, shortcut=False):
+    norm = BatchNorm2d(channels, relu, shortcut, "kernel")
     for parameter in norm.get_parameters():
         parameter.set_data(ms.Tensor(random.uniform(0.5, 2, channels).astype(np.float32)))
     return norm

@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """Quantisation: its arithmetic, the two forms of the network, and the way from a checkpoint to a smaller one."""
+import argparse
 import re
 import subprocess
 import sys
@@ -24,16 +25,33 @@ import onnxruntime
 import pytest
 
 import oracle
-from src import data as dataset
-from src.quant import calibrate as quant
+from src import data, device, loading
 from src.checkpoint import save_parameters
 from src.errors import UserError
 from src.exporter import export
-from src.quant.cells import SCHEMES, Distances, QuantisedResNet, load_network
+from src.identity import Identity
+from src.kernels import Geometry
+from src.pairs import pairs
+from src.quant import __main__ as program_of_quant
+from src.quant import schemes
+from src.quant.__main__ import calibration_images, save_quantised
+from src.quant.calibrate import quantise_network
+from src.quant.cells import BITS, Distances, check, occupy
+from src.quant.schemes import SCHEMES
 from src.res20_adder import resnet20
-from src.training.step import evaluate
 
 ROOT = Path(__file__).parents[1]
+IDENTITY = Identity("resnet20", "l1", 10, "synthetic")
+
+
+def quantised(parameters, backend="auto"):
+    """The network in integers."""
+    return occupy(resnet20(10, backend="composed"), parameters, backend)
+
+
+def load(path, **options):
+    """The network of a quantised checkpoint."""
+    return loading.load(path, loading.stated(argparse.Namespace(**options)))[0]
 
 
 @pytest.fixture(name="images", scope="module")
@@ -66,15 +84,15 @@ def test_weights_clipped_to_the_range_of_the_inputs_lose_a_constant(layer):
     assert np.allclose(lost, -np.abs(w - clipped).sum((1, 2, 3))[:, None, None])
 
 
-@pytest.mark.parametrize("bits", quant.BITS)
+@pytest.mark.parametrize("bits", BITS)
 def test_unsigned_layer(layer, bits):
     """Integers times the step are the response up to a constant, and a rounding error of each term."""
     x, w = layer
     limit, top = x.max(), 2 ** bits - 1
     step = limit / top
-    values = quant.unsigned_layer(w, limit, step, bits)
+    values = schemes.unsigned_layer(w, limit, step, bits)
     assert values["adder"].dtype == np.uint8 and values["adder"].max() == top and list(values["ratio"]) == [1]
-    s = -oracle.forward(quant.quantise(x, step, top), values["adder"], 1, 1)
+    s = -oracle.forward(schemes.quantise(x, step, top), values["adder"], 1, 1)
     error = step * s + np.abs(w - np.clip(w, 0, limit)).sum((1, 2, 3))[:, None, None] + oracle.forward(x, w, 1, 1)
     assert np.abs(error).max() <= step * w[0].size and np.abs(error).std() < step * w[0].size ** 0.5
 
@@ -83,11 +101,11 @@ def test_adderquant_layer(layer):
     """Signed weights of twice the step: sum |xq - 2 wq| up to a constant, each group with its own step."""
     x, w = layer
     w[:4] *= 0.1
-    values = quant.adderquant_layer(w, 3.0, 5)
+    values = schemes.adderquant_layer(w, 3.0, 5)
     steps = 1 / values["ratio"][values["group"]]
     assert len(values["ratio"]) == 4 and steps.max() < 3.001 / 31 and steps.min() < steps.max() / 4
     for f, step in enumerate(steps):
-        integers, signed = quant.quantise(x, step, 31), np.clip(np.rint(w[f:f + 1] / (2 * step)), -16, 15)
+        integers, signed = schemes.quantise(x, step, 31), np.clip(np.rint(w[f:f + 1] / (2 * step)), -16, 15)
         published, ours = (oracle.forward(integers, v, 1, 1) for v in (2 * signed, values["adder"][f:f + 1]))
         difference = published - ours
         assert np.ptp(difference) < 1e-6 < np.abs(difference).max()
@@ -98,13 +116,13 @@ def test_limits_are_of_all_columns():
     x = np.zeros((128, 16, 32, 32), np.float32)
     x[..., 1::2] = 1
     x[0, 0, 0, 0] = 9
-    assert quant.limits(x, (0.25, 0.75, 1.0)) == [quant.LEAST_LIMIT, 1, 9]
+    assert schemes.limits(x, (0.25, 0.75, 1.0)) == [schemes.LEAST_LIMIT, 1, 9]
 
 
 def test_cluster():
     values = np.array([5.0, 1.0, 9.1, 1.1, 5.2, 9.0, 0.9, 20.0])
-    assert list(quant.cluster(values, 4)) == [1, 0, 2, 0, 1, 2, 0, 3]
-    assert set(quant.cluster(np.ones(6), 4)) == {0}
+    assert list(schemes.cluster(values, 4)) == [1, 0, 2, 0, 1, 2, 0, 3]
+    assert set(schemes.cluster(np.ones(6), 4)) == {0}
 
 
 def test_norm_fit():
@@ -112,7 +130,7 @@ def test_norm_fit():
     random = np.random.default_rng(0)
     x = random.normal(3000, 500, (6, 4, 5, 5)).astype(np.float32)
     gamma, beta = random.normal(1, 0.1, 4), random.normal(0, 1, 4)
-    scale, shift = quant.norm_fit(x, beta, -gamma)
+    scale, shift = schemes.norm_fit(x, beta, -gamma)
     wanted = oracle.batch_norm(-0.01 * x, x, gamma, beta, np.zeros(4), np.ones(4))[0]
     assert np.allclose(scale[:, None, None] * x + shift[:, None, None], wanted, atol=1e-5)
 
@@ -122,83 +140,102 @@ def test_norm_fit():
     ("adderquant", 4, 0.6), ("shared", 8, 0.9)])
 def test_simulated_and_integer_forms_agree(net, images, scheme, bits, correlation):
     """Every activation behind every block, and close to the float network's."""
-    parameters = quant.quantise_network(net, images, bits, scheme)
-    simulated, integer = (QuantisedResNet(parameters, backend) for backend in ("composed", "kernel"))
-    x, y = (form.store(form.conv1(ms.Tensor(images[:2]))) for form in (simulated, integer))
-    for block, other in zip(simulated.blocks, integer.blocks):
-        x, y = block(x), other(y)
-        channels_first = y.asnumpy().transpose(0, 3, 1, 2) if scheme == "unsigned" else y.asnumpy()
-        assert np.array_equal(x.asnumpy(), channels_first) and len(np.unique(channels_first)) > 50
-    logits, quantised = net(ms.Tensor(images)).asnumpy(), integer(ms.Tensor(images)).asnumpy()
-    assert np.corrcoef(logits.ravel(), quantised.ravel())[0, 1] > correlation
+    parameters = quantise_network(net, images, bits, scheme)
+    simulated, integer = (quantised(parameters, backend) for backend in ("composed", "kernel"))
+    x, y = (form.bn1(form.conv1(ms.Tensor(images[:2]))) for form in (simulated, integer))
+    for name in ("layer1", "layer2", "layer3"):
+        for block, other in zip(getattr(simulated, name), getattr(integer, name)):
+            x, y = block(x), other(y)
+            channels_first = y.asnumpy().transpose(0, 3, 1, 2) if scheme == "unsigned" else y.asnumpy()
+            assert np.array_equal(x.asnumpy(), channels_first) and len(np.unique(channels_first)) > 50
+    logits, got = net(ms.Tensor(images)).asnumpy(), integer(ms.Tensor(images)).asnumpy()
+    assert np.corrcoef(logits.ravel(), got.ravel())[0, 1] > correlation
 
 
 @pytest.mark.parametrize("scheme", ["unsigned", "adderquant"])
 def test_graph_mode_gives_the_same_logits(net, images, scheme):
     """No compiler may simplify the rounding away."""
-    parameters = quant.quantise_network(net, images, 5, scheme)
-    wanted = QuantisedResNet(parameters, "kernel")(ms.Tensor(images[:2])).asnumpy()
+    parameters = quantise_network(net, images, 5, scheme)
+    wanted = quantised(parameters, "kernel")(ms.Tensor(images[:2])).asnumpy()
     ms.set_context(mode=ms.GRAPH_MODE)
     for backend in ("composed", "kernel"):
-        got = QuantisedResNet(parameters, backend).set_train(False)(ms.Tensor(images[:2])).asnumpy()
+        got = quantised(parameters, backend)(ms.Tensor(images[:2])).asnumpy()
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_deterministic(net, images):
-    first, second = (quant.quantise_network(net, images, 3) for _ in range(2))
+    first, second = (quantise_network(net, images, 3) for _ in range(2))
     assert first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def test_calibration_images_are_the_same_each_time(tmp_path):
     """The first of seed 0, whatever the seed of the program."""
-    folder = dataset.prepare("synthetic", tmp_path, ("train",))
-    first = quant.calibration_images("synthetic", folder, 300)
+    folder = data.prepare("synthetic", tmp_path, ("train",))
+    first = calibration_images(IDENTITY, folder, 300)
     ms.set_seed(7)
-    second = quant.calibration_images("synthetic", folder, 300)
+    second = calibration_images(IDENTITY, folder, 300)
     assert first.shape == (300, 3, 32, 32) and np.array_equal(first, second)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_checkpoint(net, images, tmp_path, scheme):
     """At most 0.3 of the size, and the same logits when it is loaded."""
-    parameters = quant.quantise_network(net, images, 8, scheme)
+    parameters = quantise_network(net, images, 8, scheme)
     save_parameters(net.parameters_dict(), tmp_path / "float.ckpt")
-    quant.save_quantised(parameters, tmp_path / "int8.ckpt")
+    save_quantised(parameters, tmp_path / "int8.ckpt", IDENTITY)
     assert (tmp_path / "int8.ckpt").stat().st_size <= 0.3 * (tmp_path / "float.ckpt").stat().st_size
-    logits = load_network(tmp_path / "int8.ckpt", 10)(ms.Tensor(images)).asnumpy()
-    assert np.array_equal(logits, QuantisedResNet(parameters)(ms.Tensor(images)).asnumpy())
+    logits = load(tmp_path / "int8.ckpt")(ms.Tensor(images)).asnumpy()
+    assert np.array_equal(logits, quantised(parameters)(ms.Tensor(images)).asnumpy())
 
 
-def test_checkpoint_that_does_not_fit(net, images, tmp_path):
-    """One line, which says what."""
-    parameters = quant.quantise_network(net, images, 8)
-    quant.save_quantised(parameters, tmp_path / "int8.ckpt")
+def test_checkpoint_without_identity(net, images, tmp_path):
+    """As they were written before: the options say what it is of."""
+    parameters = quantise_network(net, images, 8)
+    numbers = {name: parameters.pop(name) for name in ("bits", "scheme")}
+    save_parameters(parameters, tmp_path / "int8.ckpt", **numbers)
+    logits = load(tmp_path / "int8.ckpt", class_num=10)(ms.Tensor(images)).asnumpy()
+    assert np.array_equal(logits, quantised({**parameters, **numbers})(ms.Tensor(images)).asnumpy())
     with pytest.raises(UserError, match=r"fc.bias \(10,\) instead of \(100,\)"):
-        load_network(tmp_path / "int8.ckpt", 100)
-    quant.save_quantised({**parameters, "bits": 7}, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match="7 bits, scheme unsigned: no quantisation"):
-        load_network(tmp_path / "other.ckpt", 10)
-    del parameters["layer2.0.conv2.residual_scale"]
-    quant.save_quantised(parameters, tmp_path / "damaged.ckpt")
-    with pytest.raises(UserError, match="missing: layer2.0.conv2.residual_scale"):
-        load_network(tmp_path / "damaged.ckpt", 10)
+        load(tmp_path / "int8.ckpt", class_num=100)
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"bits": 7}, "7 bits, scheme unsigned: no quantisation"),
+    ({"layer2.0.conv2.residual_scale": None}, "missing: layer2.0.conv2.residual_scale"),
+    ({"layer1.0.conv1.scale": None}, "missing: layer1.0.conv1.scale"),
+    ({"extra": np.ones(1, np.float32)}, "unexpected: extra"),
+    ({"layer1.0.conv1.adder": np.ones((16, 16, 3), np.uint8)}, "of another shape: layer1.0.conv1.adder")])
+def test_checkpoint_that_does_not_fit(net, images, change, words):
+    """One line, which says what."""
+    parameters = {**quantise_network(net, images, 8), **change}
+    parameters = {name: value for name, value in parameters.items() if value is not None}
+    with pytest.raises(UserError, match=words):
+        check(resnet20(10, backend="composed"), parameters, Path("a.ckpt"))
+
+
+def test_network_is_left_as_it_was(net, images):
+    before, cells = net(ms.Tensor(images)).asnumpy(), [cell for _, cell in net.cells_and_names()]
+    quantise_network(net, images, 8)
+    assert np.array_equal(net(ms.Tensor(images)).asnumpy(), before)
+    assert all(one is other for one, (_, other) in zip(cells, net.cells_and_names(), strict=True))
+    assert len(pairs(net)) == 22
 
 
 def test_onnx(net, images, tmp_path):
     """ONNX Runtime gives the same logits as the integer kernel."""
-    parameters = quant.quantise_network(net, images, 5)
-    got = onnx_outputs(QuantisedResNet(parameters, "onnx"), images[:2], tmp_path)
-    expected = QuantisedResNet(parameters).set_train(False)(ms.Tensor(images[:2])).asnumpy()
+    parameters = quantise_network(net, images, 5)
+    got = onnx_outputs(quantised(parameters, "onnx"), images[:2], tmp_path)
+    expected = quantised(parameters)(ms.Tensor(images[:2])).asnumpy()
     assert oracle.relative_error(got, expected) < 1e-5
 
 
 def test_onnx_of_groups(layer, tmp_path):
     x, w = layer
-    parameters = quant.adderquant_layer(w, 3.0, 5)
+    parameters = schemes.adderquant_layer(w, 3.0, 5)
     assert len(parameters["ratio"]) > 1
     x = x.astype(np.float32)
-    got = onnx_outputs(Distances(parameters, 2, 1, 31, "onnx"), x, tmp_path)
-    np.testing.assert_array_equal(got, Distances(parameters, 2, 1, 31, "auto")(ms.Tensor(x)).asnumpy())
+    got = onnx_outputs(Distances(parameters, Geometry(2, 1), 31, "onnx"), x, tmp_path)
+    np.testing.assert_array_equal(got, Distances(parameters, Geometry(2, 1), 31, "auto")(ms.Tensor(x)).asnumpy())
 
 
 def onnx_outputs(net, x, folder):
@@ -210,8 +247,8 @@ def onnx_outputs(net, x, folder):
 @pytest.mark.parametrize("scheme", ["unsigned", "adderquant"])
 def test_commands(net, tmp_path, scheme):
     """python -m src.quant, then eval.py and export.py on what it wrote: what the functions give."""
-    save_parameters(net.parameters_dict(), tmp_path / "net.ckpt")
-    common = ["--dataset", "synthetic", "--device_target", "CPU"]
+    save_parameters(net.parameters_dict(), tmp_path / "net.ckpt", identity=IDENTITY.dumps())
+    common = ["--device_target", "CPU"]
     printed = program("-m", "src.quant", "--checkpoint_file_path", tmp_path / "net.ckpt", "--data_path", tmp_path,
                       *common, "--bits", "4", "--scheme", scheme, "--calibration_size", "64", "--output",
                       tmp_path / "int4.ckpt")
@@ -219,9 +256,9 @@ def test_commands(net, tmp_path, scheme):
     result = program("eval.py", "--checkpoint_file_path", tmp_path / "int4.ckpt", "--eval_dataset_path", tmp_path,
                      *common)
     assert result.startswith("result: ") and f"ckpt= {tmp_path / 'int4.ckpt'}\ntop-5: " in result
-    folder = dataset.prepare("synthetic", tmp_path, ("train", "test"))
-    parameters = quant.quantise_network(net, quant.calibration_images("synthetic", folder, 64), 4, scheme)
-    accuracies = evaluate(QuantisedResNet(parameters), dataset.create_dataset("synthetic", folder, "test", 250))
+    folder = data.prepare("synthetic", tmp_path, ("train", "test"))
+    parameters = quantise_network(net, calibration_images(IDENTITY, folder, 64), 4, scheme)
+    accuracies = accuracies_of(quantised(parameters), data.create_dataset("synthetic", folder, "test", 250))
     printed = [float(result.split()[i]) for i in (1, -1)]
     assert printed == pytest.approx(accuracies, abs=0.005) and printed[1] > printed[0] > 0
     printed = program("export.py", "--checkpoint_file_path", tmp_path / "int4.ckpt", *common, "--batch_size", "1",
@@ -235,23 +272,37 @@ def test_commands(net, tmp_path, scheme):
     (["--output", "nowhere/int8.ckpt"], "nowhere/int8.ckpt: there is no folder nowhere"),
     (["--output", "int8.ckpt", "--calibration_size", "2561"],
      "calibration_size 2561: there are only 2560 training images"),
-    (["--output", "int8.ckpt", "--class_num", "-1"], "class_num must be at least 0, not -1"),
-    (["--output", "int8.ckpt", "--class_num", "7"], "fc.weight (10, 64, 1, 1) instead of (7, 64, 1, 1)"),
+    (["--output", "int8.ckpt", "--class_num", "-1"], "net.ckpt is a network of class_num 10, not -1"),
+    (["--output", "int8.ckpt", "--class_num", "7"], "net.ckpt is a network of class_num 10, not 7; leave out --class_num"),
+    (["--output", "int8.ckpt", "--layer", "l2"], "net.ckpt is a network of layer l1, not l2; leave out --layer"),
+    (["--output", "int8.ckpt", "--checkpoint_file_path", "l2.ckpt"],
+     "l2.ckpt: only float networks of layer l1 can be quantised"),
     (["--output", "int8.ckpt", "--checkpoint_file_path", "nan.ckpt"], "nan.ckpt: fc.weight has values that are not fin"),
 ])
 def test_bad_input(net, tmp_path, monkeypatch, options, words):
     monkeypatch.chdir(tmp_path)
     parameters = net.parameters_dict()
-    save_parameters(parameters, Path("net.ckpt"))
-    save_parameters({**parameters, "fc.weight": parameters["fc.weight"] * np.nan}, Path("nan.ckpt"))
+    save_parameters(parameters, Path("net.ckpt"), identity=IDENTITY.dumps())
+    save_parameters(parameters, Path("l2.ckpt"), identity=Identity("resnet20", "l2", 10, "synthetic").dumps())
+    save_parameters({**parameters, "fc.weight": parameters["fc.weight"] * np.nan}, Path("nan.ckpt"),
+                    identity=IDENTITY.dumps())
     before = Path("net.ckpt").read_bytes()
-    common = ["--checkpoint_file_path", "net.ckpt", "--dataset", "synthetic", "--data_path", ".",
+    common = ["--checkpoint_file_path", "net.ckpt", "--data_path", ".",
               "--calibration_size", "32"]
-    monkeypatch.setattr(quant.device, "set_up", lambda *_, **__: None)  # a process does that once
+    monkeypatch.setattr(device, "set_up", lambda *_, **__: None)  # a process does that once
     monkeypatch.setattr(sys, "argv", ["src.quant", *common, *options])
     with pytest.raises(UserError, match=re.escape(words)):
-        quant.main()
+        program_of_quant.main()
     assert Path("net.ckpt").read_bytes() == before and not Path("int8.ckpt").exists()
+
+
+def accuracies_of(net, batches):
+    """Top-1 and top-5."""
+    columns = [(net(images).asnumpy(), labels.asnumpy()) for images, labels in
+               batches.create_tuple_iterator(num_epochs=1)]
+    logits, labels = (np.concatenate(column) for column in zip(*columns))
+    hits = np.argsort(-logits, 1) == labels[:, None]
+    return hits[:, 0].mean(), hits[:, :5].any(1).mean()
 
 
 def program(*arguments):

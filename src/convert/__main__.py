@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Convert AdderNet's PyTorch checkpoint of Adder ResNet-20 to a MindSpore checkpoint. PyTorch is not needed.
+"""Convert a PyTorch checkpoint of a network of the table to a MindSpore checkpoint. PyTorch is not needed.
 
-Usage: python -m src.convert FILE.pth OUT.ckpt
+Usage: python -m src.convert FILE.pth OUT.ckpt [--network resnet20] [--layer l1] [--dataset cifar10]
 """
 import argparse
 from pathlib import Path
@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from src import errors
+from src.convert.torch_pickle import load_state_dict
 from src.errors import UserError
 from src.files import check_output
-from src.convert.torch_pickle import load_state_dict
 
 _BATCH_NORM = {
     "weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance",
@@ -38,8 +38,7 @@ def convert_names(state):
         state (dict[str, ndarray]): PyTorch's state dict, of the network or of `DataParallel` around it.
 
     Returns:
-        dict[str, ndarray]: float32 arrays of their own. The batch norms' counters are left out, and a linear
-        `fc.weight` [C, 64] has become the 1 x 1 convolution [C, 64, 1, 1] that it equals.
+        dict[str, ndarray]: float32 arrays of their own. The batch norms' counters are left out.
 
     Raises:
         UserError: a tensor with values that are not finite, or two tensors for one of our names.
@@ -56,28 +55,66 @@ def convert_names(state):
         if our_name in converted:
             raise UserError(f"two tensors for {our_name}, one of them {name}")
         converted[our_name] = _float32(name, value)
-    if "fc.weight" in converted and converted["fc.weight"].ndim == 2:
-        converted["fc.weight"] = converted["fc.weight"][:, :, None, None]
     return converted
 
 
 def main():
     """The command line: read, rename, check against the network, write."""
     parser = argparse.ArgumentParser(prog="python -m src.convert", description=__doc__.split("\n")[0],
-                                     allow_abbrev=False)
+                                     allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("file", type=Path, metavar="FILE.pth", help="state dict that torch.save wrote")
     parser.add_argument("out", type=Path, metavar="OUT.ckpt", help="MindSpore checkpoint to write")
+    parser.add_argument("--network", default="resnet20", help="that it is of")
+    parser.add_argument("--layer", default="l1", help="kind of its layers")
+    parser.add_argument("--dataset", help="that it was trained on; the first with as many classes, if not given")
     arguments = parser.parse_args()
     check_output(arguments.out, ".ckpt")
     parameters = convert_names(load_state_dict(arguments.file))
-    class_num = _class_num(parameters, arguments.file)
 
     # MindSpore takes seconds to import: after the mistakes that can be seen without it.
-    from src.checkpoint import check_parameters, save_parameters
-    from src.res20_adder import resnet20
-    check_parameters(resnet20(class_num, backend="composed"), parameters, arguments.file)
-    save_parameters(parameters, arguments.out)
-    print(f"converted {len(parameters)} parameters ({class_num} classes) from {arguments.file} to {arguments.out}")
+    from src.checkpoint import save_parameters
+    identity = fit(parameters, arguments)
+    save_parameters(parameters, arguments.out, identity=identity.dumps())
+    print(f"converted {len(parameters)} parameters ({identity.network}, {identity.class_num} classes, "
+          f"{identity.dataset}) from {arguments.file} to {arguments.out}")
+
+
+def fit(parameters, arguments):
+    """Find out what the parameters are of, and check them against that network.
+
+    Args:
+        parameters (dict[str, ndarray]): what `convert_names` returned. A linear layer [C, D] becomes the 1 x 1
+            convolution [C, D, 1, 1] that it equals.
+        arguments (Namespace): file, network, layer and dataset.
+
+    Returns:
+        Identity of the network.
+
+    Raises:
+        UserError: an unknown network, layer or data set, or parameters of another network.
+    """
+    from src import data, networks
+    from src.checkpoint import check_parameters
+    from src.identity import Identity
+    from src.kinds import KINDS
+    from src.pairs import pairs
+
+    for name, table in (("network", networks.NETWORKS), ("layer", KINDS), ("dataset", {None: None, **data.SETS})):
+        if getattr(arguments, name) not in table:
+            raise UserError(f"--{name} is one of {', '.join(filter(None, table))}, not {getattr(arguments, name)}")
+    template = networks.create(arguments.network, 10, arguments.layer, backend="composed")
+    first, last = (next(pair.layer.parameters_and_names(expand=False))[0] for pair in (pairs(template)[0], pairs(template)[-1]))
+    for name, parameter in template.parameters_dict().items():
+        if name in parameters and parameters[name].ndim == 2 and parameter.shape[2:] == (1, 1):
+            parameters[name] = parameters[name][:, :, None, None]
+    if any(getattr(parameters.get(name), "ndim", 0) != 4 for name in (first, last)):
+        raise UserError(f"{arguments.file}: no {arguments.network} of layer {arguments.layer}: {first} and {last} must "
+                        "be there, with four axes")
+    class_num, channels = parameters[last].shape[0], parameters[first].shape[1]
+    net = networks.create(arguments.network, class_num, arguments.layer, channels, backend="composed")
+    check_parameters(net, parameters, arguments.file)
+    fitting = (name for name in data.SETS if (data.class_count(name), data.channels(name)) == (class_num, channels))
+    return Identity(arguments.network, arguments.layer, class_num, arguments.dataset or next(fitting, "folder"))
 
 
 def _plain(name):
@@ -91,13 +128,6 @@ def _float32(name, value):
     if not np.isfinite(value).all():
         raise UserError(f"{name} has values that are not finite")
     return value
-
-
-def _class_num(parameters, source):
-    shape = parameters["fc.weight"].shape if "fc.weight" in parameters else "missing"
-    if shape[1:] != (64, 1, 1) or shape[0] == 0:
-        raise UserError(f"{source}: not an Adder ResNet-20: fc.weight must be [classes, 64, 1, 1], and is {shape}")
-    return shape[0]
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ import numpy as np
 from src.errors import UserError
 from src.convert.pickle_machine import ADVICE, STORAGE_DTYPES, PickleMachine, TensorView, checked, shown
 
-# Fourteen Adder ResNet-20s. It bounds the time and memory that a hostile file can take.
-_MAX_FILE_BYTES = 2 ** 24
+# A ResNet-50 and a quarter. It bounds the time and memory that a hostile file can take.
+_MAX_FILE_BYTES = 2 ** 27
 _LEGACY_MAGIC = 0x1950a86a20f9469cfc6c
 _LEGACY_PROTOCOL = 1001
 
@@ -68,7 +68,7 @@ def load_state_dict(path):
 
 def _parse(data):
     if len(data) > _MAX_FILE_BYTES:
-        raise UserError(f"larger than {_MAX_FILE_BYTES >> 20} MiB, so not a checkpoint of this network")
+        raise UserError(f"larger than {_MAX_FILE_BYTES >> 20} MiB, so not a checkpoint of a network here")
     if data[257:262] == b"ustar":
         raise UserError("the tar format of PyTorch before 0.1.10 is not supported")
     tensors, storages = _read_zip(data) if data.startswith(b"PK\x03\x04") else _read_legacy(data)

@@ -12,52 +12,56 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""The implementations behind `src/adder.py`, and the choice between them."""
+"""The implementations behind the layers, and the choice between them. No other room knows which there is."""
 import functools
 import logging
 
 import mindspore as ms
 
-from src.kernels import composed, cpu
+from src.kernels import composed, operations
 from src.kernels.build import BuildError
+from src.kernels.geometry import Geometry
 
-BACKENDS = ("auto", "kernel", "composed", "unrolled", "onnx")
+BACKENDS = ("auto", "kernel", "composed", *composed.EXPORTED)
 
 
-def select(backend, stride, padding, norm=1, mixed=False):
-    """Choose an implementation of the adder layer.
+def operation(name, backend="auto", *arguments, **options):
+    """An operation by its name, or None where the backend has none of its own.
 
-    Norm 1 is y = -sum |x - w|, with dx = sum dy * clip(w - x, -1, 1) and dw = sum dy * (x - w); norm 2 is y =
-    -1/2 sum (x - w)^2 with its exact gradients, dx = sum dy * (w - x) and dw as above, so that AdderNet's dw is that of
-    norm 2. A mixed weight gradient goes from there to the derivative of norm 1; it takes one more argument `mix` [1]:
+    Every backend has the three of an adder layer, made from its geometry: "forward" (x, w), "input_grad" (dy, x, w) and
+    "weight_grad" (dy, x, w). Norm 1 is y = -sum |x - w|, with dx = sum dy * clip(w - x, -1, 1) and dw = sum dy * (x -
+    w); norm 2 is y = -1/2 sum (x - w)^2 with its exact gradients, dx = sum dy * (w - x) and dw as above, so that
+    AdderNet's dw is that of norm 2. "mixed_weight_grad" goes from there to the derivative of norm 1; it takes one more
+    argument `mix` [1]:
 
         dw = sum dy * (mix * (x - w) + (1 - mix) * sign(x - w)), where sign(0) is 0
 
+    The C++ kernel has more, see `src.kernels.operations`.
+
     Args:
+        name (str): of the operation.
         backend (str): "composed" takes built-in MindSpore operators, which run everywhere and can be exported;
             "kernel" takes the C++ kernel for CPU; "auto" takes the kernel on CPU where it can be built and the
             composed form anywhere else, with one warning where a build failed; "unrolled" and "onnx" are
             composed forms for exported models, which may hold no loops.
-        stride (int): step of the window.
-        padding (int): rows and columns of zeros on each side.
-        norm (int): 1 or 2.
-        mixed (bool): whether the weight gradient takes `mix`.
+        arguments, options: of the operation, for a layer its `Geometry`.
 
     Returns:
-        tuple of three Cells: forward(x, w), input_grad(dy, x, w) and weight_grad(dy, x, w[, mix]).
+        Cell, or None.
 
     Raises:
         ValueError: unknown backend.
         BuildError: "kernel" was asked for, and it cannot be built or the device is not a CPU.
     """
-    if takes_kernel(backend):
-        return cpu.implementation(stride, padding, norm, mixed)
-    form = backend if backend in ("unrolled", "onnx") else "loop"
-    return composed.implementation(stride, padding, norm, mixed, form)
+    if _takes_kernel(backend):
+        return operations.OPERATIONS[name](*arguments, **options)
+    if name not in composed.OPERATIONS:
+        return None
+    return composed.OPERATIONS[name](*arguments, form=backend, **options)
 
 
-def takes_kernel(backend):
-    """Whether `backend` means the C++ kernel here. Raises as `select`."""
+def _takes_kernel(backend):
+    """Whether `backend` means the C++ kernel here. Raises as `operation`."""
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     on_cpu = ms.get_context("device_target") == "CPU"
@@ -70,7 +74,7 @@ def takes_kernel(backend):
 def _kernel_builds():
     """Whether the kernel is there, after one warning if it is not."""
     try:
-        cpu.library_path()
+        operations.library_path()
     except BuildError as error:
         logging.getLogger(__name__).warning("adder kernel unavailable, using the slower composed form: %s", error)
         return False

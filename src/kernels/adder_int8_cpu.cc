@@ -20,12 +20,16 @@
 // window is one run of bytes, whatever the kernel and the stride. The even filters of a block are in one vector and the
 // odd ones in another; shifted by 32 bits and added, they are its sums in order.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <string>
+#include <type_traits>
 #include <vector>
 
 #include "abi.h"
+#include "layer.h"
 #include "packing.h"
 #include "simd.h"
 #include "threads.h"
@@ -36,9 +40,9 @@ constexpr int kGroup = 8;                                 // bytes in a lane
 constexpr int kPositions = kRegisters == 32 ? 8 : 4;      // of a register block, two vectors of sums each
 constexpr int kFilters = kLanes;                          // of a register block
 constexpr int64_t kStep = 2 * (kLanes / 2) * kGroup;      // bytes of its weights for one group of channels
-typedef uint64_t Sums __attribute__((vector_size(4 * kLanes)));
-typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
-typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+using Sums = uint64_t __attribute__((vector_size(4 * kLanes)));
+using Ints = int32_t __attribute__((vector_size(4 * kLanes)));
+using Bytes = uint8_t __attribute__((vector_size(kLanes)));
 
 // Eight bytes in every lane.
 inline Sums Broadcast(const uint8_t *x) {
@@ -111,16 +115,16 @@ NO_INLINE void Block(const uint8_t *x, int64_t step, int64_t rows, int64_t pitch
 }
 
 // The filters [F, C, k, k] in blocks: [block, row of the window, its bytes in groups, half of the block, lane, byte].
-std::vector<uint8_t> PackFilters(const Layer &l, const uint8_t *w) {
-  const int64_t run = l.kernel * RoundUp(l.channels, kGroup);
-  std::vector<uint8_t> packed(RoundUp(l.filters, kFilters) * l.kernel * run, 0);
-  for (int64_t f = 0; f < l.filters; ++f) {
-    uint8_t *block = &packed[f / kFilters * kFilters * l.kernel * run];
+std::vector<uint8_t> PackFilters(const Layer &layer, const uint8_t *w) {
+  const int64_t run = layer.kernel * RoundUp(layer.channels, kGroup);
+  std::vector<uint8_t> packed(RoundUp(layer.filters, kFilters) * layer.kernel * run, 0);
+  for (int64_t f = 0; f < layer.filters; ++f) {
+    uint8_t *block = &packed[f / kFilters * kFilters * layer.kernel * run];
     const int64_t lane = f % 2 * (kStep / 2) + f % kFilters / 2 * kGroup;
-    for (int64_t c = 0; c < l.channels; ++c)
-      for (int64_t i = 0; i < l.kernel; ++i)
-        for (int64_t j = 0; j < l.kernel; ++j) {
-          const int64_t byte = j * RoundUp(l.channels, kGroup) + c;
+    for (int64_t c = 0; c < layer.channels; ++c)
+      for (int64_t i = 0; i < layer.kernel; ++i)
+        for (int64_t j = 0; j < layer.kernel; ++j) {
+          const int64_t byte = j * RoundUp(layer.channels, kGroup) + c;
           block[(i * run + byte) / kGroup * kStep + lane + byte % kGroup] = *w++;
         }
   }
@@ -157,7 +161,7 @@ inline Bytes ToBytes(Vec v, float top) {
 
 // What takes the sums of filters [f, f + kFilters), of `filters`, at some positions to y; `at` is the first's index.
 struct Raw {
-  typedef int32_t Out;
+  using Out = int32_t;
 
   template <bool whole>
   void Run(const Ints *sums, int64_t positions, int64_t f, int64_t filters, int64_t at, Out *y) const {
@@ -169,7 +173,7 @@ struct Raw {
 // as operators of their own would do: the same bytes everywhere.
 template <typename Residual>
 struct Folded {
-  typedef uint8_t Out;
+  using Out = uint8_t;
   std::vector<float> scale, shift, residual_scale;  // per filter, in whole blocks
   const Residual *residual;                         // as y, or null
   float top;
@@ -189,63 +193,62 @@ struct Folded {
 template <typename Finish>
 class Forward {
  public:
-  Forward(const Layer &layer, const uint8_t *x_, const uint8_t *w, const Finish &finish_)
-      : l(layer), x(x_), finish(finish_), filters(PackFilters(l, w)), channels(RoundUp(l.channels, kGroup)),
-        pitch((l.width + 2 * l.padding) * channels),
-        band(BandRows(l, l.out_height, [&](int64_t rows) { return TileSize(rows) / 4; })) {}
+  Forward(const Layer &layer, const uint8_t *x, const uint8_t *w, const Finish &finish)
+      : layer_(layer), finish_(finish), x_(x), filters_(PackFilters(layer, w)),
+        channels_(RoundUp(layer.channels, kGroup)), pitch_((layer.width + 2 * layer.padding) * channels_),
+        band_(BandRows(layer, layer.out_height, [&](int64_t rows) { return TileBytes(rows) / 4; })) {}
 
   void Run(typename Finish::Out *y) const {
-    ForEachBand(l, l.out_height, band, [&](int64_t n, int64_t row) { RunTile(n, row, y); });
+    ForEachBand(layer_, layer_.out_height, band_, [&](int64_t n, int64_t row) { RunTile(n, row, y); });
   }
 
  private:
-  const Layer &l;
-  const uint8_t *x;  // [N, H, W, C]
-  const Finish finish;
-  const std::vector<uint8_t> filters;
-  const int64_t channels, pitch;  // in whole groups; bytes in a row with its padding
-  const int64_t band;             // rows of the output in a tile
+  const Layer &layer_;
+  const Finish &finish_;
+  const uint8_t *const x_;  // [N, H, W, C]
+  const std::vector<uint8_t> filters_;
+  const int64_t channels_, pitch_;  // in whole groups; bytes in a row with its padding
+  const int64_t band_;              // rows of the output in a tile
 
-  // Bytes of a tile, with room for what a register block reads behind its last position.
-  int64_t TileSize(int64_t rows) const {
-    return ((rows - 1) * l.stride + l.kernel) * pitch + kPositions * l.stride * channels;
+  // Of the inputs of `rows` rows, with room for what a register block reads behind its last position.
+  int64_t TileBytes(int64_t rows) const {
+    return ((rows - 1) * layer_.stride + layer_.kernel) * pitch_ + kPositions * layer_.stride * channels_;
   }
 
   void RunTile(int64_t n, int64_t row, typename Finish::Out *y) const {
-    static thread_local Scratch scratch;
-    const int64_t rows = std::min(band, l.out_height - row), step = l.stride * channels;
-    const int64_t groups = l.kernel * channels / kGroup;
-    uint8_t *tile = reinterpret_cast<uint8_t *>(scratch.Get(CeilDiv(TileSize(band), 4)));
-    PackTile(n, row * l.stride - l.padding, (rows - 1) * l.stride + l.kernel, tile);
-    for (int64_t f = 0; f < l.filters; f += kFilters)
+    const int64_t rows = std::min(band_, layer_.out_height - row), step = layer_.stride * channels_;
+    const int64_t groups = layer_.kernel * channels_ / kGroup, filter_bytes = layer_.kernel * layer_.kernel * channels_;
+    uint8_t *tile = reinterpret_cast<uint8_t *>(scratch_x.Get(CeilDiv(TileBytes(band_), 4)));
+    PackTile(n, row * layer_.stride - layer_.padding, (rows - 1) * layer_.stride + layer_.kernel, tile);
+    for (int64_t f = 0; f < layer_.filters; f += kFilters)
       for (int64_t r = 0; r < rows; ++r)
-        for (int64_t q = 0; q < l.out_width; q += kPositions) {
+        for (int64_t q = 0; q < layer_.out_width; q += kPositions) {
           Ints sums[kPositions];
-          Block(tile + r * l.stride * pitch + q * step, step, l.kernel, pitch, groups,
-                &filters[f * l.kernel * l.kernel * channels], sums);
-          const int64_t at = ((n * l.out_height + row + r) * l.out_width + q) * l.filters + f;
-          const int64_t positions = std::min<int64_t>(kPositions, l.out_width - q);
-          if (l.filters - f >= kFilters) finish.template Run<true>(sums, positions, f, l.filters, at, y);
-          else finish.template Run<false>(sums, positions, f, l.filters, at, y);
+          Block(tile + r * layer_.stride * pitch_ + q * step, step, layer_.kernel, pitch_, groups,
+                filters_.data() + f * filter_bytes, sums);
+          const int64_t at = ((n * layer_.out_height + row + r) * layer_.out_width + q) * layer_.filters + f;
+          const int64_t positions = std::min<int64_t>(kPositions, layer_.out_width - q);
+          if (layer_.filters - f >= kFilters) finish_.template Run<true>(sums, positions, f, layer_.filters, at, y);
+          else finish_.template Run<false>(sums, positions, f, layer_.filters, at, y);
         }
   }
 
   // Rows of image n from `first` on, with their padding and in whole groups of channels.
   void PackTile(int64_t n, int64_t first, int64_t rows, uint8_t *tile) const {
-    const int64_t margin = l.padding * channels, length = l.width * channels;
-    for (int64_t row = first; row < first + rows; ++row, tile += pitch) {
-      if (row < 0 || row >= l.height) {
-        std::memset(tile, 0, pitch);
+    const int64_t margin = layer_.padding * channels_, length = layer_.width * channels_;
+    for (int64_t row = first; row < first + rows; ++row, tile += pitch_) {
+      if (row < 0 || row >= layer_.height) {
+        std::memset(tile, 0, pitch_);
         continue;
       }
-      const uint8_t *from = x + (n * l.height + row) * l.width * l.channels;
+      const uint8_t *from = x_ + (n * layer_.height + row) * layer_.width * layer_.channels;
       std::memset(tile, 0, margin);
-      if (channels == l.channels) {
+      if (channels_ == layer_.channels) {
         std::memcpy(tile + margin, from, length);
       } else {
         std::memset(tile + margin, 0, length);
-        for (int64_t i = 0; i < l.width; ++i)
-          std::memcpy(tile + margin + i * channels, from + i * l.channels, l.channels);
+        for (int64_t i = 0; i < layer_.width; ++i)
+          std::memcpy(tile + margin + i * channels_, from + i * layer_.channels, layer_.channels);
       }
       std::memset(tile + margin + length, 0, margin);
     }
@@ -263,64 +266,61 @@ void Quantise(const float *x, int64_t channels, int64_t positions, float top, ui
   }
 }
 
-// ---- entry points ----
-
-// `x` is [N, H, W, C], of which `Layer` wants [N, C, H, W].
-Layer LayerOf(const int64_t *x, const int64_t *w, const int32_t *geometry) {
-  const int64_t shape[] = {x[0], x[3], x[1], x[2]};
-  return Layer(shape, w, geometry);
-}
-
-// Values per filter, in whole blocks.
-std::vector<float> InBlocks(const Layer &l, const float *values) {
-  std::vector<float> padded(values, values + l.filters);
-  padded.resize(RoundUp(l.filters, kFilters));
+// Values per filter, in whole blocks; zeros if there are none.
+std::vector<float> InBlocks(const Layer &layer, const float *values) {
+  std::vector<float> padded(RoundUp(layer.filters, kFilters));
+  if (values) std::copy_n(values, layer.filters, padded.begin());
   return padded;
 }
 
-template <typename Residual>
-void RunFolded(int count, void **params, int64_t **shapes) {
-  const int32_t *geometry = In<int32_t>(params, count - 2);
-  const Layer l = LayerOf(shapes[0], shapes[1], geometry);
-  const bool has_residual = count == 8;
-  const Folded<Residual> finish{InBlocks(l, In<float>(params, 2)), InBlocks(l, In<float>(params, 3)),
-                                InBlocks(l, In<float>(params, has_residual ? 5 : 3)),
-                                has_residual ? In<Residual>(params, 4) : nullptr, static_cast<float>(geometry[4])};
-  Forward(l, In<uint8_t>(params, 0), In<uint8_t>(params, 1), finish).Run(static_cast<uint8_t *>(params[count - 1]));
+template <typename Finish>
+void RunForward(const Layer &layer, const Tensor &x, const Tensor &w, const Finish &finish, const Tensor &y) {
+  Forward<Finish>(layer, x.Data<uint8_t>(), w.Data<uint8_t>(), finish).Run(y.Data<typename Finish::Out>());
 }
 
 }  // namespace
 
-// MindSpore's calling convention for ahead-of-time operators.
+// x is uint8 [N, H, W, C] and w uint8 [F, C, k, k]; of the geometry [stride, padding + 1] see layer.h.
 extern "C" {
 
-// Inputs x uint8 [N, H, W, C], w uint8 [F, C, k, k], geometry int32 [stride, padding, threads, 1]; output int32
-// [N, H', W', F] = sum |x - w|.
-int AdderInt8(int, void **params, int *, int64_t **shapes, const char **, void *, void *) {
-  return Guarded([&] {
-    const Layer l = LayerOf(shapes[0], shapes[1], In<int32_t>(params, 2));
-    Forward(l, In<uint8_t>(params, 0), In<uint8_t>(params, 1), Raw()).Run(static_cast<int32_t *>(params[3]));
+// Inputs x, w, geometry; output int32 [N, H', W', F] = sum |x - w|.
+int AdderInt8(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
+  return Guarded({count, data, ranks, shapes, types}, [](Arguments &arguments) {
+    const Tensor x = arguments.Next(), w = arguments.Next(), geometry = arguments.Next(), y = arguments.Next();
+    RunForward(ChannelsLastLayerOf(x, w, geometry), x, w, Raw(), y);
   });
 }
 
-// Inputs x, w, scale [F] and shift [F] float32; a residual as the output, of 1 or 4 bytes a value (uint8 or int32), and
-// its scale [F], or neither; geometry [stride, padding, threads, 1, top, bytes]. Output uint8 [N, H', W', F] =
-// round(scale * sum |x - w| + shift + residual_scale * residual) within 0 .. top.
-int AdderInt8Folded(int count, void **params, int *, int64_t **shapes, const char **, void *, void *) {
-  return Guarded([&] {
-    if (In<int32_t>(params, count - 2)[5] == 4) RunFolded<int32_t>(count, params, shapes);
-    else RunFolded<uint8_t>(count, params, shapes);
+// Inputs x, w, scale [F] and shift [F] float32; maybe a residual as the output, uint8 or int32, and its scale [F]
+// float32; top [1] float32, geometry. Output uint8 [N, H', W', F] = round(scale * sum |x - w| + shift +
+// residual_scale * residual) within 0 .. top.
+int AdderInt8Folded(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
+  return Guarded({count, data, ranks, shapes, types}, [](Arguments &arguments) {
+    const Tensor x = arguments.Next(), w = arguments.Next(), scale = arguments.Next(), shift = arguments.Next();
+    const Tensor residual = arguments.NextBefore(3), residual_scale = arguments.NextBefore(3);
+    const Tensor top = arguments.Next(), geometry = arguments.Next(), y = arguments.Next();
+    const Layer layer = ChannelsLastLayerOf(x, w, geometry);
+    const auto run = [&](const auto *residuals) {
+      RunForward(layer, x, w, Folded<std::decay_t<decltype(*residuals)>>{
+          InBlocks(layer, scale.Data()), InBlocks(layer, shift.Data()), InBlocks(layer, residual_scale.Data()),
+          residuals, *top.Data()}, y);
+    };
+    if (residual.type == std::string("int32")) run(residual.Data<int32_t>());
+    else run(residual.Data<uint8_t>());
   });
 }
 
-// Inputs x float32 [N, C, H, W], [threads, top] int32; output uint8 [N, H, W, C] = round(x) within 0 .. top.
-int QuantiseInt8(int, void **params, int *, int64_t **shapes, const char **, void *, void *) {
-  return Guarded([&] {
-    const int64_t *shape = shapes[0], positions = shape[2] * shape[3], image = shape[1] * positions;
-    const int32_t *constants = In<int32_t>(params, 1);
-    Threads::ForEach(std::min<int64_t>(constants[0], 1 + shape[0] * image / kThreadWork), shape[0], [&](int64_t n) {
-      Quantise(In<float>(params, 0) + n * image, shape[1], positions, static_cast<float>(constants[1]),
-               static_cast<uint8_t *>(params[2]) + n * image);
+// Inputs x float32 [N, C, H, W], top [1] float32, and a geometry of no meaning, lest this function be an exception;
+// output uint8 [N, H, W, C] = round(x) within 0 .. top.
+int QuantiseInt8(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
+  return Guarded({count, data, ranks, shapes, types}, [](Arguments &arguments) {
+    const Tensor x = arguments.Next(), top = arguments.Next();
+    arguments.Next();
+    const Tensor y = arguments.Next();
+    const int64_t batch = x.shape[0], channels = x.shape[1], positions = x.shape[2] * x.shape[3];
+    const int64_t image = channels * positions;
+    Threads::ForEach(WorthWaking(batch * image), batch, [&](int64_t n) {
+      Quantise(x.Data() + n * image, channels, positions, *top.Data(), y.Data<uint8_t>() + n * image);
     });
   });
 }

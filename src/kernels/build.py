@@ -12,7 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Builds a kernel's shared library from its C++ source at first use, and keeps it in a cache."""
+"""Builds the kernels' shared library from its C++ sources at first use, and keeps it in a cache."""
+import concurrent.futures
+import contextlib
 import functools
 import hashlib
 import os
@@ -23,18 +25,23 @@ from pathlib import Path
 
 from src.errors import UserError
 
-FLAGS = ("-std=c++17", "-O3", "-pthread", "-shared", "-fPIC")
+FLAGS = ("-std=c++17", "-O3", "-pthread", "-fPIC")
 
 
 class BuildError(UserError):
     """The library cannot be built here; the message says why in one line."""
 
 
-@functools.lru_cache(maxsize=None)
-def library(source, headers=None):
-    """Return the shared library of one C++ source file, built for this processor.
+def cpu_library():
+    """Return the library of all kernels for CPU, built as `library` does. Raises BuildError."""
+    return library(tuple(sorted(Path(__file__).parent.glob("*_cpu.cc"))))
 
-    The name in the cache is a digest of the source and the headers, the flags and every macro that the compiler
+
+@functools.lru_cache(maxsize=None)
+def library(sources, headers=None, name="adder_cpu"):
+    """Return the shared library of some C++ source files, built for this processor.
+
+    The name in the cache holds a digest of the sources and the headers, the flags and every macro that the compiler
     predefines, which covers its version and the processor's instruction sets. The library appears by a rename: several
     processes may build at once, and one that is killed leaves no half-written library.
 
@@ -42,8 +49,9 @@ def library(source, headers=None):
     (default `~/.cache/adderngd`).
 
     Args:
-        source (Path): the C++ file.
-        headers (Path): the folder of the headers that it includes; its own, if not given.
+        sources (tuple[Path]): the C++ files.
+        headers (Path): the folder of the headers that they include; the first file's own, if not given.
+        name (str): what the library's own name starts with.
 
     Returns:
         Path, the shared library.
@@ -51,30 +59,40 @@ def library(source, headers=None):
     Raises:
         BuildError: no compiler, a failing build, or a cache folder that cannot be written.
     """
-    headers = headers or source.parent
+    headers = headers or sources[0].parent
     command = [_compiler(), *_processor_flags(), *FLAGS]
     macros = _run([*command, "-dM", "-E", "-x", "c++", os.devnull])
-    sources = [path.read_text("utf-8") for path in (source, *sorted(headers.glob("*.h")))]
-    digest = hashlib.sha256("\0".join([*command, macros, *sources]).encode()).hexdigest()[:16]
-    target = _cache_folder() / f"{source.stem}-{digest}.so"
+    texts = [path.read_text("utf-8") for path in (*sources, *sorted(headers.glob("*.h")))]
+    digest = hashlib.sha256("\0".join([*command, macros, *texts]).encode()).hexdigest()[:16]
+    target = _cache_folder() / f"{name}-{digest}.so"
     if not target.exists():
-        _build([*command, f"-I{headers}", str(source)], target)
+        _build([*command, f"-I{headers}"], sources, target)
     return target
 
 
-def _build(command, target):
-    """Compile into a temporary file beside `target`, then rename it."""
+def _build(command, sources, target):
+    """Compile and link in a folder beside `target`, then rename the library."""
+    with _folder_beside(target) as folder:
+        objects = [str(folder / f"{source.stem}.o") for source in sources]
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            steps = [pool.submit(_run, [*command, "-c", str(source), "-o", made])
+                     for source, made in zip(sources, objects)]
+        for step in steps:
+            step.result()
+        _run([*command, "-shared", *objects, "-o", str(folder / target.name)])
+        os.replace(folder / target.name, target)
+
+
+@contextlib.contextmanager
+def _folder_beside(target):
+    """A folder of the same file system, which is removed at the end."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-")
-        os.close(handle)
+        folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-")
     except OSError as error:
         raise BuildError(f"cannot write to the cache folder {target.parent}: {error.strerror}") from error
-    try:
-        _run([*command, "-o", temporary])
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with folder as path:
+        yield Path(path)
 
 
 def _run(command):

@@ -32,27 +32,47 @@ BLOCK_BYTES = 2 << 20  # of one temporary tensor
 LARGE_BLOCK_BYTES = 64 << 20  # the same where each iteration is dear: unrolled, in PYNATIVE mode, on accelerators
 
 
-@functools.lru_cache(maxsize=None)  # layers that share their Cells compile faster, to a smaller graph
-def implementation(stride, padding, norm=1, mixed=False, form="loop"):
-    """Return the Cells forward(x, w), input_grad(dy, x, w) and weight_grad(dy, x, w).
-
-    `norm` and `mixed` as in `src.kernels.select`. `form` concerns the forward pass of norm 1 only: "loop", or for
-    exported models "unrolled" (no control flow) or "onnx" (that, from operators that MindSpore converts to ONNX).
-    """
-    geometry = stride, padding
-    weight_grad = (MixedWeightGrad if mixed else WeightGrad)(*geometry)
-    if norm == 2:
-        return SquaredForward(*geometry), LinearInputGrad(*geometry), weight_grad
-    forward = Forward(*geometry) if form == "loop" else Unrolled(*geometry, form)
-    return forward, InputGrad(*geometry), weight_grad
+EXPORTED = ("unrolled", "onnx")  # forms of the forward pass for exported models, see `src.kernels.operation`
 
 
-class Forward(nn.Cell):
-    """y = -sum |x - w|: x [N, C_in, H, W], w [C_out, C_in, k, k] -> [N, C_out, H_out, W_out], by blocks of images."""
+def forward(geometry, form):
+    if geometry.norm == 2:
+        return _shared(SquaredForward, geometry)
+    return _shared(Unrolled, geometry, form) if form in EXPORTED else _shared(Forward, geometry)
 
-    def __init__(self, stride, padding):
+
+def input_grad(geometry, form):
+    return _shared(InputGrad if geometry.norm == 1 else LinearInputGrad, geometry)
+
+
+def weight_grad(geometry, form):
+    return _shared(WeightGrad, geometry)
+
+
+def mixed_weight_grad(geometry, form):
+    return _shared(MixedWeightGrad, geometry)
+
+
+OPERATIONS = {"forward": forward, "input_grad": input_grad, "weight_grad": weight_grad,
+              "mixed_weight_grad": mixed_weight_grad}
+
+
+@functools.lru_cache(maxsize=None)
+def _shared(kind, geometry, *options):
+    """Layers that share their Cells compile faster, to a smaller graph."""
+    return kind(geometry, *options)
+
+
+class _Pass(nn.Cell):
+    """A pass of a layer of some geometry."""
+
+    def __init__(self, geometry):
         super().__init__()
-        self.stride, self.padding = stride, padding
+        self.stride, self.padding = geometry.stride, geometry.padding
+
+
+class Forward(_Pass):
+    """y = -sum |x - w|: x [N, C_in, H, W], w [C_out, C_in, k, k] -> [N, C_out, H_out, W_out], by blocks of images."""
 
     def construct(self, x, w):
         batch, channels, height, width = x.shape
@@ -73,15 +93,11 @@ class Forward(nn.Cell):
         return ops.Reshape()(y, (batch, filters, rows, cols))
 
 
-class InputGrad(nn.Cell):
+class InputGrad(_Pass):
     """dx = sum dy * clip(w - x, -1, 1), as x [N, C_in, H, W]: every input gathers dy from the windows that saw it.
 
     A loop over blocks of images, and in each a loop over blocks of window taps.
     """
-
-    def __init__(self, stride, padding):
-        super().__init__()
-        self.stride, self.padding = stride, padding
 
     def construct(self, dy, x, w):
         shape, kernel = x.shape, w.shape[2]
@@ -131,12 +147,8 @@ class InputGrad(nn.Cell):
         return ops.StridedSlice()(dy, (0, 0, self.padding, self.padding), end, (1, 1, 1, 1))
 
 
-class WeightGrad(nn.Cell):
+class WeightGrad(_Pass):
     """dw = sum dy * (x - w) = (sum dy * x) - w * (sum dy), as w [C_out, C_in, k, k]; sum dy * x is a convolution's."""
-
-    def __init__(self, stride, padding):
-        super().__init__()
-        self.stride, self.padding = stride, padding
 
     def construct(self, dy, x, w):
         filters, _, kernel, _ = w.shape
@@ -145,12 +157,8 @@ class WeightGrad(nn.Cell):
         return product(dy, x, w.shape) - w * ops.Reshape()(_grad_ops.BiasAddGrad()(dy), (filters, 1, 1, 1))
 
 
-class SquaredForward(nn.Cell):
+class SquaredForward(_Pass):
     """y = -1/2 sum (x - w)^2 = sum x * w - 1/2 sum x^2 - 1/2 sum w^2: the first two are convolutions."""
-
-    def __init__(self, stride, padding):
-        super().__init__()
-        self.stride, self.padding = stride, padding
 
     def construct(self, x, w):
         filters, channels, kernel, _ = w.shape
@@ -162,12 +170,8 @@ class SquaredForward(nn.Cell):
         return ops.Conv2D(w.shape[0], w.shape[2:], 1, "pad", (self.padding,) * 4, (self.stride,) * 2)(x, w)
 
 
-class LinearInputGrad(nn.Cell):
+class LinearInputGrad(_Pass):
     """dx = sum dy * (w - x) = (sum dy * w) - x * (sum dy): both are convolutions' input gradients."""
-
-    def __init__(self, stride, padding):
-        super().__init__()
-        self.stride, self.padding = stride, padding
 
     def construct(self, dy, x, w):
         batch, _, height, width = x.shape
@@ -180,12 +184,8 @@ class LinearInputGrad(nn.Cell):
         return ops.Conv2DTranspose(w.shape[0], w.shape[2], "pad", self.padding, pad, stride=self.stride)(dy, w, shape)
 
 
-class SignWeightGrad(nn.Cell):
+class SignWeightGrad(_Pass):
     """dw = sum dy * sign(x - w), as w [C_out, C_in, k, k]: the derivative of the forward pass, by blocks of images."""
-
-    def __init__(self, stride, padding):
-        super().__init__()
-        self.stride, self.padding = stride, padding
 
     def construct(self, dy, x, w):
         batch, channels, height, width = x.shape
@@ -209,9 +209,9 @@ class SignWeightGrad(nn.Cell):
 class MixedWeightGrad(nn.Cell):
     """dw = sum dy * (mix * (x - w) + (1 - mix) * sign(x - w)), `mix` being a tensor [1]."""
 
-    def __init__(self, stride, padding):
+    def __init__(self, geometry):
         super().__init__()
-        self.linear, self.sign = WeightGrad(stride, padding), SignWeightGrad(stride, padding)
+        self.linear, self.sign = WeightGrad(geometry), SignWeightGrad(geometry)
 
     def construct(self, dy, x, w, mix):
         return mix * self.linear(dy, x, w) + (1.0 - mix) * self.sign(dy, x, w)
@@ -220,10 +220,10 @@ class MixedWeightGrad(nn.Cell):
 class Unrolled(nn.Cell):
     """y = -sum |x - w|: x [N, C_in, H, W], w [C_out, C_in, k, k] -> [N, C_out, H_out, W_out]."""
 
-    def __init__(self, stride, padding, form):
+    def __init__(self, geometry, form):
         super().__init__()
         self.form = form
-        self.patches = Patches(stride, padding, form)
+        self.patches = Patches(geometry, form)
 
     def construct(self, x, w):
         filters, _, kernel, _ = w.shape
@@ -248,13 +248,13 @@ class Unrolled(nn.Cell):
         return ops.ReduceSum()(ops.Abs()(difference), 0)
 
 
-class Patches(nn.Cell):
+class Patches(_Pass):
     """im2col: x [N, C, H, W] -> [k * k * C, N * rows * cols], with N, rows and cols; the tap is the slower index."""
 
-    def __init__(self, stride, padding, form):
-        super().__init__()
-        self.stride, self.padding, self.form = stride, padding, form
-        self.pad = nn.Pad(((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    def __init__(self, geometry, form):
+        super().__init__(geometry)
+        self.form = form
+        self.pad = nn.Pad(((0, 0), (0, 0), (self.padding,) * 2, (self.padding,) * 2))
 
     def construct(self, x, kernel):
         x = ops.Transpose()(x, (1, 0, 2, 3)) if self.form == "onnx" else channel_first(x)

@@ -14,41 +14,52 @@
 // ============================================================================
 // How images are laid out for the inner loops of an adder layer.
 //
-// Of a pair (x, w), or (dy, x), one operand lies along the lanes of a vector, for kLanes channels or filters, and the
-// other is read from memory value by value and broadcast, which costs nothing. So no patches are copied, and kernel,
-// stride and width of the image are distances between pointers. Two layouts serve all passes:
+// Every inner loop is an outer product. Of a pair (x, w), or (dy, x), one operand lies along the lanes of a vector, for
+// kLanes channels or filters, and the other is read from memory value by value and broadcast, which costs nothing. The
+// sums, a register block, stay in registers. The forward pass with AVX-512, where a column is a vector:
+//
+//                  x[u]   x[u + 1]  ...  x[u + 15]     16 positions, read one by one
+//     w[f]        sum_0    sum_1    ...   sum_15
+//     w[f + 1]    sum_0    sum_1    ...   sum_15       registers: 16 sums, w, one and the maxima on their way, of 32;
+//     ...                                              with AVX2 8 sums, w, one and the maxima on their way, of 16
+//     w[f + 15]   sum_0    sum_1    ...   sum_15
+//
+// So no patches are copied, and kernel, stride and width of the image are distances between pointers. Two layouts serve
+// all passes:
 // - a band: some rows of a plane with what lies outside it, for values to be broadcast;
 // - lanes: the channels of a position side by side, by transposing.
 #ifndef ADDERNGD_PACKING_H_
 #define ADDERNGD_PACKING_H_
+
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
+#include "layer.h"
 #include "simd.h"
 #include "threads.h"
-
-constexpr int64_t kCacheLine = 16;         // in floats
-constexpr int64_t kTileSize = 160 << 10;   // floats in a tile, to stay in the second-level cache
-constexpr int64_t kThreadWork = 4 << 20;   // pairs (x, w) that a thread should have: about 0.1 ms
 
 inline int64_t CeilDiv(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
 inline int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
 
-// Sizes of one layer, and the number of threads that are worth waking for it.
-struct Layer {
-  int64_t batch, channels, height, width, filters, kernel, stride, padding, threads, norm, out_height, out_width, taps;
+// Floats in a tile that stays in the second-level cache, five eighths of it: what is read and written beside it needs
+// the rest.
+inline int64_t TileSize() {
+  int64_t bytes = 0;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+  if (bytes <= 0) bytes = 512 << 10;  // unknown, as often in virtual machines and on Arm
+  return bytes / 8 * 5 / static_cast<int64_t>(sizeof(float));
+}
 
-  Layer(const int64_t *x_shape, const int64_t *w_shape, const int32_t *geometry)
-      : batch(x_shape[0]), channels(x_shape[1]), height(x_shape[2]), width(x_shape[3]), filters(w_shape[0]),
-        kernel(w_shape[2]), stride(geometry[0]), padding(geometry[1]), threads(geometry[2]), norm(geometry[3]),
-        out_height((height + 2 * padding - kernel) / stride + 1),
-        out_width((width + 2 * padding - kernel) / stride + 1), taps(channels * kernel * kernel) {
-    threads = std::min(threads, 1 + batch * filters * out_height * out_width * taps / kThreadWork);
-  }
-};
+const int64_t kTileSize = TileSize();
+constexpr int64_t kCacheLine = 16;  // in floats
+constexpr int kRun = 4;             // positions side by side in memory, of which a register block has some runs
+constexpr float kZeros[16] = {};
 
 // Memory of a thread, kept from call to call.
 class Scratch {
@@ -63,6 +74,19 @@ class Scratch {
  private:
   std::vector<float> memory_;
 };
+
+inline thread_local Scratch scratch_x, scratch_dy, scratch_sum, scratch_out;
+
+// A constant per channel, the mean weight there. Less it, x and w differ as before, and their sums stay accurate where
+// both lie far from zero.
+inline std::vector<float> Centres(const Layer &layer, const float *w) {
+  std::vector<float> by_tap(layer.taps, 0.0f), centres(layer.channels, 0.0f);
+  for (int64_t f = 0; f < layer.filters; ++f)
+    for (int64_t k = 0; k < layer.taps; ++k) by_tap[k] += w[f * layer.taps + k];
+  const int64_t window = layer.kernel * layer.kernel;
+  for (int64_t k = 0; k < layer.taps; ++k) centres[k / window] += by_tap[k] / (layer.filters * window);
+  return centres;
+}
 
 // A vector of p[0], p[step], p[2 * step], ..., of which the first n are there; kStep is `step`, or 0 for any.
 template <int kStep>
@@ -82,6 +106,13 @@ inline void Fill(float *out, int64_t n, float value) {
 // Rows and columns of a plane from (row, col) on, maybe outside it. Columns are dealt out to `step` parts of `cols`
 // each, so that what is `step` apart in the image lies side by side: [row, part, column of the part]. Only the first
 // `parts` parts, and rows, of each `step` are wanted.
+//
+// Step 2, from column -1 of 8 on, for 4 windows of 3; o is outside:
+//
+//     plane      o  0  1  2  3  4  5  6  7         window 0 is o 0 1, window 1 is 1 2 3, ...
+//     part 0     o     1     3     5     7         the first values of all windows, and one further the third ones
+//     part 1        0     2     4     6     o      the second ones
+//     band       o 1 3 5 7 | 0 2 4 6 o             cols = 5, parts = 2
 struct Band {
   int64_t row, col, rows, cols, step, parts;
 
@@ -151,8 +182,8 @@ inline void FromLanes(const float *in, int64_t plane, int64_t planes, int64_t co
 // The most rows, of `rows`, that fit a tile and leave every thread something to do, in bands as even as can be; size(n)
 // is the size of a tile of n rows.
 template <typename Size>
-int64_t BandRows(const Layer &l, int64_t rows, Size size) {
-  const int64_t shared = CeilDiv(rows, l.threads > 1 ? CeilDiv(2 * l.threads, l.batch) : 1);
+int64_t BandRows(const Layer &layer, int64_t rows, Size size) {
+  const int64_t shared = CeilDiv(rows, layer.threads > 1 ? CeilDiv(2 * layer.threads, layer.batch) : 1);
   for (int64_t bands = 1; bands < rows; ++bands)
     if (size(CeilDiv(rows, bands)) <= kTileSize) return std::min(shared, CeilDiv(rows, bands));
   return 1;
@@ -160,9 +191,9 @@ int64_t BandRows(const Layer &l, int64_t rows, Size size) {
 
 // Calls work(n, row) for each image n and the first of each `band` rows, of `rows`.
 template <typename Work>
-void ForEachBand(const Layer &l, int64_t rows, int64_t band, Work work) {
+void ForEachBand(const Layer &layer, int64_t rows, int64_t band, Work work) {
   const int64_t bands = CeilDiv(rows, band);
-  Threads::ForEach(l.threads, l.batch * bands, [&](int64_t item) { work(item / bands, item % bands * band); });
+  Threads::ForEach(layer.threads, layer.batch * bands, [&](int64_t item) { work(item / bands, item % bands * band); });
 }
 
 #endif  // ADDERNGD_PACKING_H_

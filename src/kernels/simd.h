@@ -34,26 +34,26 @@
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 constexpr int kLanes = 16, kRegisters = 32;
-typedef __m512 Vec;
+using Vec = __m512;
 inline Vec Min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
 inline Vec Max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
 #elif defined(__AVX__)
 constexpr int kLanes = 8, kRegisters = 16;
-typedef __m256 Vec;
+using Vec = __m256;
 inline Vec Min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
 inline Vec Max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
 #elif defined(__aarch64__)
 constexpr int kLanes = 4, kRegisters = 32;
-typedef float32x4_t Vec;
+using Vec = float32x4_t;
 inline Vec Min(Vec a, Vec b) { return vminq_f32(a, b); }
 inline Vec Max(Vec a, Vec b) { return vmaxq_f32(a, b); }
 #else
 constexpr int kLanes = 4, kRegisters = 16;
-typedef float Vec __attribute__((vector_size(16)));
+using Vec = float __attribute__((vector_size(16)));
 inline Vec Min(Vec a, Vec b) { return a < b ? a : b; }
 inline Vec Max(Vec a, Vec b) { return a > b ? a : b; }
 #endif
-typedef float VecUnaligned __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+using VecUnaligned = float __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 
 inline Vec Load(const float *p) { return *reinterpret_cast<const VecUnaligned *>(p); }
 inline void Store(float *p, Vec v) { *reinterpret_cast<VecUnaligned *>(p) = v; }
@@ -157,6 +157,15 @@ inline Vec AddSign(Vec sum, Vec g, const float *x, Vec w) {
 
 #endif
 
+// g where y is positive, and where it is NaN, which must not look like a zero.
+inline Vec WherePositive(Vec g, Vec y) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(y, Vec{}, _CMP_NLE_UQ), g);
+#else
+  return y <= Vec{} ? Vec{} : g;
+#endif
+}
+
 // Keeps a vector that was loaded once from being loaded anew for each of its uses.
 inline Vec InRegister(Vec v) {
 #if defined(__x86_64__)
@@ -174,7 +183,7 @@ inline Vec Shuffle(Vec a, Vec b) { return __builtin_shufflevector(a, b, lanes...
 #else
 template <int... lanes>
 inline Vec Shuffle(Vec a, Vec b) {
-  typedef int32_t Indices __attribute__((vector_size(4 * kLanes)));
+  using Indices = int32_t __attribute__((vector_size(4 * kLanes)));
   return __builtin_shuffle(a, b, Indices{lanes...});
 }
 #endif

@@ -12,84 +12,21 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 // ============================================================================
-// A loop shared out among threads that sleep in between. OpenMP's would go on spinning for a while, and so take the
-// processor from MindSpore's own threads, which run the next operator: a training step took a fifth longer.
+// Loops shared out among threads.
 #ifndef ADDERNGD_THREADS_H_
 #define ADDERNGD_THREADS_H_
 
-#include <algorithm>
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <exception>
 #include <functional>
-#include <mutex>
-#include <thread>
 
 class Threads {
  public:
+  // How many there may be: what SetThreads was last called with, at first as many as there are processors.
+  static int64_t Count();
+
   // Calls work(i) for each i < items, in any order, on this thread and others, `threads` in all. One loop at a time;
   // rethrows the first exception, when all threads are done.
-  static void ForEach(int64_t threads, int64_t items, const std::function<void(int64_t)> &work) {
-    static Threads *pool = new Threads;  // never destroyed: the workers wait in it until the process ends
-    std::lock_guard<std::mutex> one_loop(pool->loop_mutex_);
-    pool->Run(std::max<int64_t>(0, std::min(threads, items) - 1), items, work);
-  }
-
- private:
-  std::mutex loop_mutex_, mutex_;
-  std::condition_variable wake_, done_;
-  int64_t workers_ = 0, round_ = 0;
-  // The current loop: what to do how often, how many workers may join while it is open, and how many are at it.
-  const std::function<void(int64_t)> *work_ = nullptr;
-  int64_t items_ = 0, wanted_ = 0, running_ = 0;
-  bool open_ = false;
-  std::atomic<int64_t> next_{0};
-  std::exception_ptr error_;
-
-  void Run(int64_t workers, int64_t items, const std::function<void(int64_t)> &work) {
-    for (; workers_ < workers; ++workers_) std::thread([this, i = workers_, r = round_] { Work(i, r); }).detach();
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      work_ = &work;
-      items_ = items;
-      wanted_ = workers;
-      next_ = 0;
-      error_ = nullptr;
-      open_ = true;
-      ++round_;
-    }
-    if (workers > 0) wake_.notify_all();
-    Loop();
-    std::unique_lock<std::mutex> lock(mutex_);
-    open_ = false;  // a worker that is still waking up is not waited for
-    done_.wait(lock, [this] { return running_ == 0; });
-    if (error_) std::rethrow_exception(error_);
-  }
-
-  void Work(int64_t index, int64_t round) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    for (;;) {
-      wake_.wait(lock, [&] { return round_ != round; });
-      round = round_;
-      if (!open_ || index >= wanted_) continue;
-      ++running_;
-      lock.unlock();
-      Loop();
-      lock.lock();
-      if (--running_ == 0) done_.notify_one();
-    }
-  }
-
-  void Loop() {
-    try {
-      for (int64_t i = next_++; i < items_; i = next_++) (*work_)(i);
-    } catch (...) {
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (!error_) error_ = std::current_exception();
-      next_ = items_;
-    }
-  }
+  static void ForEach(int64_t threads, int64_t items, const std::function<void(int64_t)> &work);
 };
 
 #endif  // ADDERNGD_THREADS_H_

@@ -16,7 +16,9 @@
 import dataclasses
 from typing import Callable
 
-from src.res20_adder import resnet20
+from src.networks.lenet import lenet5_bn
+from src.networks.vgg_small import vgg_small
+from src.res20_adder import resnet20, resnet32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,28 +28,34 @@ class Network:
     Attributes:
         build: makes it from (class_num, layer=, in_channels=, **options of `src.kinds.sockets`).
         size: height and width of its images.
+        channels: of its images, unless the data have others.
     """
     build: Callable
     size: tuple
+    channels: int = 3
 
 
 NETWORKS = {
     "resnet20": Network(resnet20, (32, 32)),
+    "resnet32": Network(resnet32, (32, 32)),
+    "vgg_small": Network(vgg_small, (32, 32)),
+    "lenet5_bn": Network(lenet5_bn, (32, 32), channels=1),
 }
 
 
-def create(name, class_num, layer="l1", in_channels=3, **options):
+def create(name, class_num, layer="l1", in_channels=None, **options):
     """A network with random weights: images [N, in_channels, *size] to logits [N, class_num].
 
     Args:
         name (str): a key of `NETWORKS`.
         class_num (int): number of classes.
         layer (str): a key of `src.kinds.KINDS`.
-        in_channels (int): channels of an image.
+        in_channels (int): channels of an image; the table's if None.
         options: eta, backend and mix of `src.kinds.sockets`.
 
     Returns:
         Cell with `features(x)`, the features [N, size, 1, 1] before the last layer, and `head(features)`, the logits;
         `feature_size` is their number.
     """
-    return NETWORKS[name].build(class_num, layer=layer, in_channels=in_channels, **options)
+    network = NETWORKS[name]
+    return network.build(class_num, layer=layer, in_channels=in_channels or network.channels, **options)

@@ -12,26 +12,27 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Adder ResNet-20 in integers: adder layers on unsigned values of a few bits, the first and the last layer in floats.
+"""A network in integers: what stands in the sockets of its adder layers, on unsigned values of a few bits.
 
 An activation or weight is an unsigned integer times the step of its layer, the same for both, and a layer's response
-is s = sum |x - w| of these integers. Batch norm and step are one scale and shift per filter, see `src.quant`, which
-makes the parameters:
+is s = sum |x - w| of these integers. Batch norm and step are one scale and shift per filter, see `src.quant.calibrate`,
+which makes the parameters; <layer> is the name of a layer in the float network:
 
-    conv1.weight, conv1.bias              the first layer, with its norm
-    <layer>.adder                         uint8 [F, C, k, k]
+    <layer>.weight, <layer>.bias          a convolution, in floats, with its norm; a 1x1 one on 1x1 maps is [F, C]
+    <layer>.adder                         uint8 [F, C, k, k]; float32 where the layer reads images, and stays in floats
     <layer>.group, <layer>.ratio          uint8 [F], float32 [G]: group of each filter, factor of each group
-    <layer>.scale, <layer>.shift          float32 [F]; not of `downsample.0`, whose response conv2 takes as its residual
-    <layer>.residual_scale                float32 [F], of conv2 only
-    fc.weight, fc.bias                    the last layer, with its norm, [C, 64] and [C]
+    <layer>.scale, <layer>.shift          float32 [F]; not of a layer in a shortcut, whose response is taken raw
+    <layer>.residual_scale                float32 [F], where a shortcut is added
+    <layer>.top                           uint8 [1], largest stored integer of its output, if another than said below
     bits, scheme                          numbers and strings of the checkpoint
 
 A layer's filters may be in groups with a step each. Group g sees the integers round(ratio[g] * x) of 0 .. 2^bits - 1.
 
     y = store(scale * s + shift + residual_scale * residual)
 
-Scheme "unsigned" stores every activation as an integer: of 8 bits between blocks, so that shortcuts keep them, and of
-`bits` within a block. Schemes "adderquant" (arXiv 2212.10200) and "shared" store floats, max(0, v), as published.
+Scheme "unsigned" stores every activation as an integer: of 8 bits behind a shortcut or a convolution, so that shortcuts
+keep them, and else of `bits`. Schemes "adderquant" (arXiv 2212.10200) and "shared" store floats, max(0, v), as
+published. What no ReLU ends, the logits of an adder layer, is stored as it is.
 
 There are two forms. The simulated one holds the integers in floats, in which their sums are exact (below 2^24), and
 consists of built-in operators. The other runs in integers, in the C++ kernel `adder_int8_cpu.cc`: "unsigned" from the
@@ -43,123 +44,176 @@ from mindspore import Tensor, nn, ops
 
 from src import kernels
 from src.adder import Adder2d
-from src.checkpoint import check_shapes, fill, load_parameters
+from src.checkpoint import check_shapes
 from src.errors import UserError
-from src.kernels import cpu
-from src.res20_adder import FEATURES, resnet20
+from src.pairs import Floats, pairs, put
+from src.quant.schemes import SCHEMES, STORED_TOP
 
-SCHEMES = ("unsigned", "adderquant", "shared")
 BITS = (8, 6, 5, 4, 3)
-STORED_TOP = 255  # largest stored integer between blocks
 ROUNDING = 1.5 * 2 ** 23  # leaves no bits for fractions when it is added; MindSpore exports `Round` as invalid ONNX
 
 
-def load_network(path, class_num, backend="auto", layer="l1"):
-    """The network of a checkpoint, float or quantised.
+def check(net, values, source):
+    """Refuse parameters that are not those of a quantised network.
 
     Args:
-        path (Path): the file.
-        class_num (int): classes that its head must have.
-        backend (str): see `src.kernels.select`; where that takes the kernel, a quantised network runs in integers.
-        layer (str): of a float network, see `src.res20_adder.resnet20`.
-
-    Returns:
-        Cell, images [N, 3, 32, 32] to logits [N, class_num].
+        net (Cell): the float network, of layer "l1".
+        values (dict): name to array, number or string.
+        source (Path): of the checkpoint, for messages.
 
     Raises:
-        UserError: the file cannot be read; parameters are missing, unexpected, or of another shape.
-        BuildError: see `src.kernels.select`.
+        UserError: one is missing, unexpected or of another shape, or the quantisation is not known here.
     """
-    parameters = load_parameters(path)
-    if "bits" not in parameters:
-        net = resnet20(class_num, backend=backend, layer=layer)
-        fill(net, parameters, path)
-        return net
-    values = {name: value.asnumpy() if isinstance(value, Tensor) else value for name, value in parameters.items()}
-    check_shapes(_shapes(values, class_num), values, path)
-    values["bits"] = int(values["bits"])
+    shapes = {"bits": (), "scheme": ()}
+    for pair in pairs(net):
+        shapes.update({f"{pair.name}.{key}": shape for key, shape in _shapes(pair, values).items()})
+    check_shapes(shapes, values, source)
     if values["bits"] not in BITS or values["scheme"] not in SCHEMES:
-        raise UserError(f"{path}: {values['bits']} bits, scheme {values['scheme']}: no quantisation that is known here")
-    return QuantisedResNet(values, backend).set_train(False)
+        raise UserError(f"{source}: {values['bits']} bits, scheme {values['scheme']}: no quantisation that is known here")
 
 
-class QuantisedResNet(nn.Cell):
-    """The network: images [N, 3, H, W] to logits [N, class_num].
+def _shapes(pair, values):
+    """Shapes of a pair's parameters, by their names within it; some may be there or not, as `values` say."""
+    def given(key):
+        return f"{pair.name}.{key}" in values
 
-    Args:
-        parameters (dict): name to array or number, complete.
-        backend (str): see `src.kernels.select`.
-    """
-
-    def __init__(self, parameters, backend="auto"):
-        super().__init__()
-        template = resnet20(len(parameters["fc.bias"]), backend="composed")
-        integers = parameters["scheme"] == "unsigned" and kernels.takes_kernel(backend)
-        stored_top = STORED_TOP if parameters["scheme"] == "unsigned" else None
-        self.conv1 = nn.Conv2d(3, template.conv1.out_channels, 3, pad_mode="pad", padding=1, has_bias=True,
-                               weight_init=Tensor(parameters["conv1.weight"]),
-                               bias_init=Tensor(parameters["conv1.bias"]))
-        self.store = cpu.int8_quantised(STORED_TOP) if integers else Store(stored_top)
-        self.blocks = nn.SequentialCell(*[
-            (IntegerBlock(block, _within(parameters, f"layer{i + 1}.{j}."), parameters["bits"]) if integers else
-             SimulatedBlock(block, _within(parameters, f"layer{i + 1}.{j}."), parameters["bits"], stored_top, backend))
-            for i, stage in enumerate((template.layer1, template.layer2, template.layer3))
-            for j, block in enumerate(stage)])
-        self.positions = (1, 2) if integers else (2, 3)
-        self.fc = nn.Dense(FEATURES, len(parameters["fc.bias"]), weight_init=Tensor(parameters["fc.weight"]),
-                           bias_init=Tensor(parameters["fc.bias"]))
-
-    def construct(self, x):
-        x = self.blocks(self.store(self.conv1(x)))
-        return self.fc(ops.mean(ops.cast(x, ms.float32), self.positions))
+    filters = pair.norm.gamma.shape
+    if not isinstance(pair.layer, Adder2d):
+        shape = pair.layer.weight.shape
+        flat = shape[2:] == (1, 1) and np.ndim(values.get(f"{pair.name}.weight")) == 2
+        return {"weight": shape[:2] if flat else shape, "bias": filters}
+    shapes = {"adder": pair.layer.adder.shape}
+    if given("group") or given("ratio") or not _in_floats(values.get(f"{pair.name}.adder")):
+        shapes.update(group=filters, ratio=np.shape(values.get(f"{pair.name}.ratio")))
+    if pair.norm.relu or given("scale") or given("shift"):
+        shapes.update(scale=filters, shift=filters)
+    if pair.norm.shortcut:
+        shapes["residual_scale"] = filters
+    if given("top"):
+        shapes["top"] = (1,)
+    return shapes
 
 
-class SimulatedBlock(nn.Cell):
-    """A `src.res20_adder.BasicBlock` on stored activations in float32: [N, C_in, H, W] -> [N, C_out, H', W'].
+def _in_floats(adder):
+    return adder is not None and adder.dtype == np.float32
+
+
+def occupy(net, values, backend="auto"):
+    """Put the quantised form of every layer into a network's sockets.
 
     Args:
-        block (BasicBlock): one of the same shape.
-        parameters (dict): name within the block to array.
-        bits (int): of the integers that the adder layers see.
-        stored_top (int): of activations between blocks, see `Store`; None holds for those within as well.
-        backend (str): see `src.kernels.select`.
-    """
+        net (Cell): the float network, of layer "l1", whose weights do not matter; it is changed.
+        values (dict): name to array, number or string, complete.
+        backend (str): see `src.kernels.operation`; where that has a kernel of bytes, the network runs in integers.
 
-    def __init__(self, block, parameters, bits, stored_top, backend):
+    Returns:
+        Cell, the network: images [N, C, H, W] to logits [N, class_num].
+    """
+    stores = values["scheme"] == "unsigned"
+    integers = stores and kernels.operation("int8_quantised", backend) is not None
+    for pair in pairs(net):
+        own = {name[len(pair.name) + 1:]: value for name, value in values.items() if name.startswith(f"{pair.name}.")}
+        top = _stored_top(own, values["bits"]) if stores else None
+        store = _store(pair.norm.relu, top, backend if integers else None)
+        if "weight" in own:
+            put(net, pair.name, Conv(pair.layer, own["weight"], own["bias"]))
+            put(net, pair.norm_name, store)
+        elif _in_floats(own["adder"]):
+            put(net, pair.name, nn.Identity())
+            put(net, pair.norm_name, FloatAdder(own, pair.layer.operation.geometry, backend, store))
+        else:
+            form = (IntegerAdder(own, pair, 2 ** values["bits"] - 1, top, backend) if integers else
+                    SimulatedAdder(own, pair, 2 ** values["bits"] - 1, store, backend))
+            put(net, pair.name, nn.Identity())
+            put(net, pair.norm_name, form)
+    for name, cell in net.cells_and_names() if integers else ():
+        if isinstance(cell, Floats):
+            put(net, name, AsFloats())
+    return net.set_train(False)
+
+
+def _stored_top(own, bits):
+    if "top" in own:
+        return int(own["top"][0])
+    return STORED_TOP if "residual_scale" in own or "weight" in own else 2 ** bits - 1
+
+
+def _store(relu, top, backend):
+    """What stores an activation; `backend` has the kernel of bytes, or is None."""
+    if not relu:
+        return nn.Identity()
+    return Store(top) if backend is None else kernels.operation("int8_quantised", backend, top)
+
+
+# ---- floats ----
+
+class Conv(nn.Cell):
+    """A convolution with its norm: [N, C, H, W], or bytes [N, H, W, C], to float32 [N, F, H', W']."""
+
+    def __init__(self, conv, weight, bias):
         super().__init__()
-        stride, top = block.conv1.operation.stride, 2 ** bits - 1
-        inner_top = None if stored_top is None else top
-        self.conv1 = SimulatedAdder(_within(parameters, "conv1."), stride, 1, top, backend, inner_top)
-        self.conv2 = SimulatedAdder(_within(parameters, "conv2."), 1, 1, top, backend, stored_top)
-        self.downsample = None
-        if block.downsample is not None:
-            self.downsample = Distances(_within(parameters, "downsample.0."), stride, 0, top, backend)
+        self.as_floats, self.flat = AsFloats(), weight.ndim == 2
+        weight_init, bias_init = Tensor(weight), Tensor(bias)
+        if self.flat:
+            self.layer = nn.Dense(*weight.shape[::-1], weight_init=weight_init, bias_init=bias_init)
+        else:
+            self.layer = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.pad_mode,
+                                   conv.padding, conv.dilation, conv.group, has_bias=True, weight_init=weight_init,
+                                   bias_init=bias_init)
 
     def construct(self, x):
-        residual = x if self.downsample is None else self.downsample(x)
-        return self.conv2(self.conv1(x), residual)
+        x = self.as_floats(x)
+        if self.flat:
+            return self.layer(x.reshape((x.shape[0], -1))).reshape((x.shape[0], -1, 1, 1))
+        return self.layer(x)
 
+
+class FloatAdder(nn.Cell):
+    """An adder layer that reads images: x [N, C, H, W] in floats, to stored activations."""
+
+    def __init__(self, values, geometry, backend, store):
+        super().__init__()
+        self.forward, self.store = kernels.operation("forward", backend, geometry), store
+        self.adder = Tensor(values["adder"])
+        self.scale, self.shift = (Tensor(values[name].reshape(-1, 1, 1)) for name in ("scale", "shift"))
+
+    def construct(self, x):
+        return self.store(self.forward(x, self.adder) * self.scale + self.shift)
+
+
+class AsFloats(nn.Cell):
+    """Stored bytes [N, H, W, C] as floats [N, C, H, W]; what is in floats stays as it is."""
+
+    def construct(self, x):
+        return ops.transpose(ops.cast(x, ms.float32), (0, 3, 1, 2)) if x.dtype == ms.uint8 else x
+
+
+# ---- integers, held in floats ----
 
 class SimulatedAdder(nn.Cell):
     """y = store(scale * s + shift + residual_scale * residual): x and, if any, the residual, to y.
 
     Args:
-        parameters (dict): name within the layer to array.
-        stride, padding, top, backend: see `Distances`.
-        stored_top (int | None): see `Store`.
+        values (dict): name within the layer to array; without a scale y = s.
+        pair (Pair): the layer in the float network, of the same shape.
+        top (int): largest integer that the layer sees.
+        store (Cell): what stores y.
+        backend (str): see `src.kernels.operation`.
     """
 
-    def __init__(self, parameters, stride, padding, top, backend, stored_top):
+    def __init__(self, values, pair, top, store, backend):
         super().__init__()
-        self.distances = Distances(parameters, stride, padding, top, backend)
-        self.store = Store(stored_top)
-        self.scale, self.shift = (Tensor(parameters[name].reshape(-1, 1, 1)) for name in ("scale", "shift"))
-        self.residual_scale = None
-        if "residual_scale" in parameters:
-            self.residual_scale = Tensor(parameters["residual_scale"].reshape(-1, 1, 1))
+        self.distances = Distances(values, pair.layer.operation.geometry, top, backend)
+        self.raw, self.store = "scale" not in values, store
+        self.scale, self.shift, self.residual_scale = (
+            Tensor(values[name].reshape(-1, 1, 1)) if name in values else None
+            for name in ("scale", "shift", "residual_scale"))
 
     def construct(self, x, *residual):
-        y = self.distances(x) * self.scale + self.shift
+        y = self.distances(x)
+        if self.raw:
+            return y
+        y = y * self.scale + self.shift
         for value in residual:
             y = y + value * self.residual_scale
         return self.store(y)
@@ -169,71 +223,83 @@ class Distances(nn.Cell):
     """s = sum |x - w| of integers held in floats: x as stored, [N, C, H, W], to s [N, F, H', W'].
 
     Args:
-        parameters (dict): `adder`, `group` and `ratio` of the layer.
-        stride, padding (int): of the window.
+        values (dict): `adder`, `group` and `ratio` of the layer.
+        geometry (Geometry): of the layer.
         top (int): largest integer that the layer sees.
-        backend (str): see `src.kernels.select`.
+        backend (str): see `src.kernels.operation`.
     """
 
-    def __init__(self, parameters, stride, padding, top, backend="auto"):
+    def __init__(self, values, geometry, top, backend="auto"):
         super().__init__()
-        group, ratio = parameters["group"], parameters["ratio"]
-        exact = kernels.takes_kernel(backend)
-        self.forward = ExactForward(stride, padding) if exact else kernels.select(backend, stride, padding)[0]
-        weights = [parameters["adder"][group == g] for g in range(len(ratio))]
-        self.weights = tuple(Tensor(w if exact else w.astype(np.float32)) for w in weights)
+        group, ratio = values["group"], values["ratio"]
+        exact = kernels.operation("int8_responses", backend, geometry)
+        self.forward = kernels.operation("forward", backend, geometry) if exact is None else Exact(exact, backend)
+        weights = [values["adder"][group == g] for g in range(len(ratio))]
+        self.weights = tuple(Tensor(w.astype(np.float32) if exact is None else w) for w in weights)
         self.operands = nn.CellList([_operand(factor, top) for factor in ratio])
-        self.places = Tensor(np.argsort(np.argsort(group, kind="stable")).astype(np.int32))
+        self.order = Tensor(_inverse(np.argsort(group, kind="stable")))  # of the filters, out of that of the groups
 
     def construct(self, x):
         sums = ()
         for operand, w in zip(self.operands, self.weights):
             sums += (-self.forward(operand(x), w),)
-        return sums[0] if len(sums) == 1 else ops.gather(ops.concat(sums, 1), self.places, 1)
+        return sums[0] if len(sums) == 1 else ops.gather(ops.concat(sums, 1), self.order, 1)
 
 
-class ExactForward(nn.Cell):
-    """-sum |x - w| in the integer kernel: x [N, C, H, W] of integers 0 .. 255 in float32, w uint8 -> float32."""
+class Exact(nn.Cell):
+    """-sum |x - w| in the kernel of bytes: x [N, C, H, W] of integers 0 .. 255 in float32, w uint8 -> float32."""
 
-    def __init__(self, stride, padding):
+    def __init__(self, responses, backend):
         super().__init__()
-        self.bytes, self.sums = cpu.int8_quantised(), cpu.int8_responses(stride, padding)
+        self.bytes, self.responses = kernels.operation("int8_quantised", backend), responses
 
     def construct(self, x, w):
-        return -ops.transpose(ops.cast(self.sums(self.bytes(x), w), ms.float32), (0, 3, 1, 2))
+        return -ops.transpose(ops.cast(self.responses(self.bytes(x), w), ms.float32), (0, 3, 1, 2))
 
 
-class IntegerBlock(nn.Cell):
-    """The same block of the unsigned scheme in the kernel: uint8 [N, H, W, C_in] -> [N, H', W', C_out]."""
-
-    def __init__(self, block, parameters, bits):
-        super().__init__()
-        stride, top = block.conv1.operation.stride, 2 ** bits - 1
-        residual = ms.uint8 if block.downsample is None else ms.int32
-        self.conv1 = IntegerAdder(_within(parameters, "conv1."), top, cpu.int8_folded(stride, 1, top))
-        self.conv2 = IntegerAdder(_within(parameters, "conv2."), top, cpu.int8_folded(1, 1, STORED_TOP, residual))
-        self.residual_scale = Tensor(parameters["conv2.residual_scale"])
-        self.downsample = None
-        if block.downsample is not None:
-            self.downsample = IntegerAdder(_within(parameters, "downsample.0."), top, cpu.int8_responses(stride, 0))
-
-    def construct(self, x):
-        residual = x if self.downsample is None else self.downsample(x)
-        return self.conv2(self.conv1(x), residual, self.residual_scale)
-
+# ---- integers ----
 
 class IntegerAdder(nn.Cell):
-    """An operation of the kernel with a layer's weights and, where there are any, its scale and shift."""
+    """The same layer of scheme "unsigned" in the kernel: bytes [N, H, W, C] and, if any, the residual, to bytes.
 
-    def __init__(self, parameters, top, operation):
+    The response is int32 [N, H', W', F] where there is no scale, and what no ReLU ends float32 [N, F, H', W'].
+    """
+
+    def __init__(self, values, pair, top, stored_top, backend):
         super().__init__()
-        self.operand = _operand(parameters["ratio"][0], top)
-        self.constants = tuple(Tensor(parameters[name]) for name in ("adder", "scale", "shift") if name in parameters)
-        self.operation = operation
+        geometry = pair.layer.operation.geometry
+        self.raw, self.stored = "scale" not in values, pair.norm.relu
+        self.bytes, self.operand = AsBytes(backend), _operand(values["ratio"][0], top)
+        self.responses = kernels.operation("int8_responses", backend, geometry)
+        self.folded = kernels.operation("int8_folded", backend, geometry, stored_top)
+        self.adder = Tensor(values["adder"])
+        self.scale, self.shift, self.residual_scale = (
+            Tensor(values[name]) if name in values else None for name in ("scale", "shift", "residual_scale"))
 
     def construct(self, x, *residual):
-        return self.operation(self.operand(x), *self.constants, *residual)
+        x = self.operand(self.bytes(x))
+        if self.raw:
+            return self.responses(x, self.adder)
+        if not self.stored:
+            y = ops.cast(self.responses(x, self.adder), ms.float32) * self.scale + self.shift
+            return ops.transpose(y, (0, 3, 1, 2))
+        if residual:
+            return self.folded(x, self.adder, self.scale, self.shift, self.bytes(residual[0]), self.residual_scale)
+        return self.folded(x, self.adder, self.scale, self.shift)
 
+
+class AsBytes(nn.Cell):
+    """Integers in floats [N, C, H, W], as they come from a pool, as bytes [N, H, W, C]; others stay as they are."""
+
+    def __init__(self, backend):
+        super().__init__()
+        self.quantised = kernels.operation("int8_quantised", backend)
+
+    def construct(self, x):
+        return self.quantised(x) if x.dtype == ms.float32 else x
+
+
+# ---- what both forms share ----
 
 class Store(nn.Cell):
     """round(v) within 0 .. top, or max(0, v) where top is None."""
@@ -258,27 +324,11 @@ class Operand(nn.Cell):
         return ops.cast(self.store(ops.cast(x, ms.float32) * self.ratio), x.dtype)
 
 
-def _shapes(values, class_num):
-    """Names and shapes of a quantised network's parameters; how many groups a layer has, its `ratio` says."""
-    template = resnet20(class_num, backend="composed")
-    stem, features = template.conv1.weight.shape, template.fc.weight.shape[1]
-    shapes = {"conv1.weight": stem, "conv1.bias": stem[:1], "fc.weight": (class_num, features),
-              "fc.bias": (class_num,), "bits": (), "scheme": ()}
-    for name, cell in template.cells_and_names():
-        if isinstance(cell, Adder2d):
-            filters, groups = cell.adder.shape[:1], np.shape(values.get(f"{name}.ratio"))
-            shapes.update({f"{name}.adder": cell.adder.shape, f"{name}.group": filters, f"{name}.ratio": groups})
-            if "downsample" not in name:
-                shapes.update({f"{name}.scale": filters, f"{name}.shift": filters})
-            if name.endswith("conv2"):
-                shapes[f"{name}.residual_scale"] = filters
-    return shapes
-
-
 def _operand(ratio, top):
     return nn.Identity() if ratio == 1 else Operand(ratio, top)
 
 
-def _within(parameters, prefix):
-    """Those whose names begin with `prefix`, without it."""
-    return {name[len(prefix):]: value for name, value in parameters.items() if name.startswith(prefix)}
+def _inverse(permutation):
+    inverse = np.empty_like(permutation, np.int32)
+    inverse[permutation] = np.arange(len(permutation))
+    return inverse

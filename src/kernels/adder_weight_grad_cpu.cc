@@ -1,0 +1,245 @@
+// Copyright 2026 The AdderNGD for MindSpore Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+// ============================================================================
+// Gradient of an adder layer's filters on CPU: dw = sum dy * (mix * (x - w) + (1 - mix) * sign(x - w)). With mix 1 it
+// is AdderNet's (arXiv 1912.13200, eq. 5), which is that of norm 2, and with mix 0 the derivative of norm 1.
+//
+// A register block is a vector of filters for some channels, where x is read value by value; see packing.h. It runs
+// over the positions of a tile, some rows of some images. Tiles are dealt out to groups; each has sums of its own, which
+// are added up in order at the end, so that no result depends on the number of threads.
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "abi.h"
+#include "layer.h"
+#include "packing.h"
+#include "simd.h"
+#include "threads.h"
+
+namespace {
+
+constexpr int kBlock = kRegisters == 32 ? 16 : 8;  // a register block: channels x a vector of filters
+static_assert(kBlock % kLanes == 0, "transposed in squares");
+
+constexpr int64_t kSumLength = 256;       // positions in a sum, if there are
+constexpr int64_t kGroups = 16;           // partial sums; fixed, for the same result on any machine
+constexpr int64_t kGroupsSize = 4 << 20;  // and all of them together, in floats, at most
+
+// Of dy[q][f] for each (c, f): the sum of its products with x[q][c], or with the sign of x[q][c] - w[c][f].
+enum class Sum { kOfProducts, kOfSigns };
+
+// How one operand of the weight gradient goes on from image to image, row to row, position to position.
+struct Steps {
+  int64_t image, row, position;
+};
+
+// out[c][f] += the sum over all positions, for kBlock channels and a vector of filters.
+template <Sum kind>
+NO_INLINE void WeightGradBlock(int64_t images, int64_t rows, int64_t columns, const float *dy, const Steps &dy_steps,
+                               const float *x, const Steps &x_steps, const float *w, float *out) {
+  Vec sum[kBlock] = {};
+  for (int64_t n = 0; n < images; ++n)
+    for (int64_t row = 0; row < rows; ++row) {
+      const float *dys = dy + n * dy_steps.image + row * dy_steps.row, *xs = x + n * x_steps.image + row * x_steps.row;
+      for (int64_t q = 0; q < columns; ++q, dys += kLanes, xs += x_steps.position) {
+        const Vec g = InRegister(Load(dys));
+        UNROLL
+        for (int c = 0; c < kBlock; ++c)
+          sum[c] = kind == Sum::kOfProducts ? AddProduct(sum[c], g, xs + c)
+                                            : AddSign(sum[c], g, xs + c, Load(w + c * kLanes));
+      }
+    }
+  UNROLL
+  for (int c = 0; c < kBlock; ++c) Store(out + c * kLanes, Load(out + c * kLanes) + sum[c]);
+}
+
+// Tiles, groups of tiles, and where sums and weights lie: [block of channels, tap, vector of filters, channel of the
+// block, lane].
+struct Plan {
+  int64_t window, blocks, vectors;  // taps of a channel; blocks of channels, vectors of filters
+  int64_t rows, images;             // of a tile
+  int64_t bands, tiles;             // tiles of an image, and of all
+  int64_t groups, parts;            // of tiles; of blocks, where there are too few groups for the threads
+
+  explicit Plan(const Layer &layer) {
+    window = layer.kernel * layer.kernel;
+    blocks = CeilDiv(layer.channels, kBlock);
+    vectors = CeilDiv(layer.filters, kLanes);
+    rows = AtLeastOne(std::min(layer.out_height, kSumLength / layer.out_width));
+    images = AtLeastOne(std::min(layer.batch, kSumLength / (rows * layer.out_width)));
+    bands = CeilDiv(layer.out_height, rows);
+    tiles = CeilDiv(layer.batch, images) * bands;
+    groups = std::min({tiles, kGroups, AtLeastOne(kGroupsSize / Size(blocks))});
+    parts = groups < 2 * layer.threads ? std::min(blocks, CeilDiv(2 * layer.threads, groups)) : 1;
+  }
+
+  // Of n blocks.
+  int64_t Size(int64_t n) const { return n * window * vectors * kBlock * kLanes; }
+  // Where filter f, channel c and tap i are.
+  int64_t At(int64_t f, int64_t c, int64_t i) const {
+    return (((c / kBlock * window + i) * vectors + f / kLanes) * kBlock + c % kBlock) * kLanes + f % kLanes;
+  }
+
+ private:
+  static int64_t AtLeastOne(int64_t n) { return std::max<int64_t>(1, n); }
+};
+
+// The sum with x - w is taken as (sum dy * x) - w * (sum dy), x and w centred.
+class WeightGrad {
+ public:
+  WeightGrad(const Layer &layer, const float *dy, const float *x, const float *w, float mix)
+      : layer_(layer), plan_(layer), mix_(mix), dy_(dy), x_(x),
+        centres_(mix == 0.0f ? std::vector<float>(layer.channels) : Centres(layer, w)),
+        w_(plan_.Size(plan_.blocks), 0.0f) {
+    for (int64_t c = 0; c < layer.channels; ++c)
+      for (int64_t i = 0; i < plan_.window; ++i)
+        for (int64_t f = 0; f < layer.filters; ++f)
+          w_[plan_.At(f, c, i)] = w[(f * layer.channels + c) * plan_.window + i] - centres_[c];
+  }
+
+  void Run(float *dw) const {
+    const int64_t size = plan_.Size(plan_.blocks), filters = plan_.vectors * kLanes, parts = plan_.parts;
+    const std::unique_ptr<float[]> products(mix_ != 0.0 ? new float[plan_.groups * size] : nullptr);
+    const std::unique_ptr<float[]> signs(mix_ != 1.0 ? new float[plan_.groups * size] : nullptr);
+    std::vector<double> sums(plan_.groups * filters, 0.0);
+    Threads::ForEach(layer_.threads, plan_.groups * parts, [&](int64_t item) {
+      const int64_t part = item % parts, group = item / parts;
+      const int64_t first = plan_.blocks * part / parts, last = plan_.blocks * (part + 1) / parts;
+      float *const product = products ? &products[group * size] : nullptr;
+      float *const sign = signs ? &signs[group * size] : nullptr;
+      for (float *out : {product, sign})
+        if (out) std::fill_n(out + plan_.Size(first), plan_.Size(last - first), 0.0f);
+      for (int64_t tile = group; tile < plan_.tiles; tile += plan_.groups)
+        RunTile(tile, first, last, product, sign, part ? nullptr : &sums[group * filters]);
+    });
+    for (int64_t group = 1; group < plan_.groups; ++group)
+      for (int64_t f = 0; f < filters; ++f) sums[f] += sums[group * filters + f];
+    Threads::ForEach(layer_.threads, layer_.channels * plan_.window, [&](int64_t tap) {
+      for (int64_t f = 0; f < filters; f += kLanes)
+        Combine(tap / plan_.window, tap % plan_.window, f, products.get(), signs.get(), &sums[f], dw);
+    });
+  }
+
+ private:
+  const Layer &layer_;
+  const Plan plan_;
+  const double mix_;
+  const float *const dy_, *const x_;
+  const std::vector<float> centres_;
+  std::vector<float> w_;  // centred
+
+  // Adds what a tile gives to blocks [first_block, last_block), and, where wanted, to the sums of dy.
+  void RunTile(int64_t index, int64_t first_block, int64_t last_block, float *products, float *signs,
+               double *sums) const {
+    const int64_t row = index % plan_.bands * plan_.rows, first = index / plan_.bands * plan_.images;
+    const int64_t count = std::min(plan_.images, layer_.batch - first);
+    const int64_t height = std::min(plan_.rows, layer_.out_height - row), out_width = layer_.out_width;
+    const int64_t width = (out_width - 1) * layer_.stride + layer_.kernel;  // of the inputs that are read
+    const Steps dy_steps{plan_.rows * out_width * kLanes, out_width * kLanes, kLanes};
+    const Steps x_steps{((plan_.rows - 1) * layer_.stride + layer_.kernel) * width * kBlock,
+                        layer_.stride * width * kBlock, layer_.stride * kBlock};
+    const int64_t dy_size = plan_.images * dy_steps.image, x_size = plan_.images * x_steps.image;
+    constexpr int64_t behind = kLanes * kBlock;
+    float *dys = scratch_dy.Get(plan_.vectors * dy_size + behind), *xs = scratch_x.Get(x_size + behind);
+    for (int64_t v = 0; v < plan_.vectors; ++v)
+      for (int64_t n = 0; n < count; ++n)
+        ToLanes(dy_ + (((first + n) * layer_.filters + v * kLanes) * layer_.out_height + row) * out_width,
+                layer_.out_height * out_width, layer_.filters - v * kLanes, height * out_width, kZeros,
+                dys + v * dy_size + n * dy_steps.image, kLanes);
+    for (int64_t block = first_block; block < last_block; ++block) {
+      for (int64_t n = 0; n < count; ++n)
+        PackInputs(first + n, block * kBlock, row * layer_.stride - layer_.padding,
+                   (height - 1) * layer_.stride + layer_.kernel, width, xs + n * x_steps.image);
+      const auto run = [&](auto sum_block, float *out) {
+        for (int64_t v = 0; v < plan_.vectors; ++v)
+          for (int64_t i = 0; i < plan_.window; ++i) {
+            const int64_t at = plan_.At(v * kLanes, block * kBlock, i);
+            sum_block(count, height, out_width, dys + v * dy_size, dy_steps,
+                      xs + (i / layer_.kernel * width + i % layer_.kernel) * kBlock, x_steps, &w_[at], out + at);
+          }
+      };
+      if (products) run(WeightGradBlock<Sum::kOfProducts>, products);
+      if (signs) run(WeightGradBlock<Sum::kOfSigns>, signs);
+    }
+    for (int64_t v = 0; sums && v < plan_.vectors; ++v)
+      for (int64_t n = 0; n < count; ++n)
+        AddPositions(dys + v * dy_size + n * dy_steps.image, height * out_width, sums + v * kLanes);
+  }
+
+  // sums += the sum of `positions` vectors.
+  static void AddPositions(const float *dys, int64_t positions, double *sums) {
+    Vec lanes = {};
+    for (int64_t q = 0; q < positions; ++q) lanes += Load(dys + q * kLanes);
+    for (int i = 0; i < kLanes; ++i) sums[i] += lanes[i];
+  }
+
+  // kBlock channels from c on, centred: [row, column, channel], from row `top` and column -padding on.
+  void PackInputs(int64_t n, int64_t c, int64_t top, int64_t height, int64_t width, float *out) const {
+    float outside[kBlock] = {}, centre[kBlock] = {};
+    for (int64_t i = 0; i < std::min<int64_t>(kBlock, layer_.channels - c); ++i)
+      outside[i] = -(centre[i] = centres_[c + i]);
+    const int64_t before = std::min(layer_.padding, width);
+    const int64_t inside = std::max<int64_t>(0, std::min(layer_.width, width - before));
+    const auto pad = [&](int64_t from, int64_t to) {
+      for (int64_t q = from; q < to; ++q) std::copy_n(outside, kBlock, out + q * kBlock);
+    };
+    for (int64_t row = top; row < top + height; ++row, out += width * kBlock) {
+      const bool there = row >= 0 && row < layer_.height;
+      pad(0, there ? before : width);
+      if (!there) continue;
+      for (int64_t i = 0; i < kBlock; i += kLanes)
+        ToLanes(x_ + ((n * layer_.channels + c + i) * layer_.height + row) * layer_.width,
+                layer_.height * layer_.width, layer_.channels - c - i, inside, centre + i, out + before * kBlock + i,
+                kBlock);
+      pad(before + inside, width);
+    }
+  }
+
+  // Writes tap i of channel c for the vector of filters from f on, of which `sums` are those of dy.
+  void Combine(int64_t c, int64_t i, int64_t f, const float *products, const float *signs, const double *sums,
+               float *dw) const {
+    const int64_t at = plan_.At(f, c, i), size = plan_.Size(plan_.blocks);
+    double linear[kLanes], sign[kLanes] = {};
+    for (int lane = 0; lane < kLanes; ++lane) linear[lane] = -w_[at + lane] * sums[lane];
+    for (int64_t group = 0; group < plan_.groups; ++group)
+      for (int lane = 0; lane < kLanes; ++lane) {
+        if (products) linear[lane] += products[group * size + at + lane];
+        if (signs) sign[lane] += signs[group * size + at + lane];
+      }
+    float *out = dw + (f * layer_.channels + c) * plan_.window + i;
+    for (int64_t lane = 0; lane < std::min<int64_t>(kLanes, layer_.filters - f); ++lane)
+      out[lane * layer_.taps] = static_cast<float>(mix_ * linear[lane] + (1.0 - mix_) * sign[lane]);
+  }
+};
+
+}  // namespace
+
+extern "C" {
+
+// Inputs dy [N, F, H', W'], x [N, C, H, W], w [F, C, k, k], mix [1], all float32, and the geometry [stride,
+// padding + 1, norm], see layer.h; output dw as w, before any adaptive rate.
+int AdderWeightGrad(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
+  return Guarded({count, data, ranks, shapes, types}, [](Arguments &arguments) {
+    const Tensor dy = arguments.Next(), x = arguments.Next(), w = arguments.Next(), mix = arguments.Next();
+    const Tensor geometry = arguments.Next(), dw = arguments.Next();
+    const Layer layer = LayerOf(x, w, geometry);
+    if (layer.Empty()) std::fill_n(dw.Data(), layer.filters * layer.taps, 0.0f);
+    else WeightGrad(layer, dy.Data(), x.Data(), w.Data(), *mix.Data()).Run(dw.Data());
+  });
+}
+
+}  // extern "C"

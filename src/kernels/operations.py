@@ -1,0 +1,186 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The functions of the C++ library as MindSpore operators: the only table of them.
+
+Layers in floats (`adder_cpu.cc`), layers in bytes (`adder_int8_cpu.cc`), batch norm (`batch_norm_cpu.cc`). Each entry of
+`OPERATIONS` makes the Cell of one operation; `F32`, `U8` and `I32` are the types of its inputs.
+"""
+import ctypes
+import functools
+import os
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn, ops
+
+from src.kernels.build import cpu_library
+from src.kernels.geometry import Geometry, shape_of
+
+F32, U8, I32 = "Float32", "UInt8", "Int32"
+
+
+def forward(geometry):
+    """y = -sum |x - w|, or -1/2 sum (x - w)^2: (x [N, C, H, W], w [F, C, k, k]) -> [N, F, H', W']."""
+    return Kernel("AdderForward", (F32, F32), ms.float32, lambda x, w, sizes: _output(x, w, sizes), geometry.sizes)
+
+
+def input_grad(geometry):
+    """dx from (dy, x, w), see `src.kernels.operation`."""
+    return Kernel("AdderInputGrad", (F32,) * 3, ms.float32, lambda dy, x, w, sizes: x, geometry.sizes)
+
+
+def weight_grad(geometry):
+    """dw from (dy, x, w)."""
+    return Kernel("AdderWeightGrad", (F32,) * 3, ms.float32, lambda dy, x, w, mix, sizes: w, geometry.sizes,
+                  ms.Tensor(np.ones(1, np.float32)))
+
+
+def mixed_weight_grad(geometry):
+    """dw from (dy, x, w, mix [1])."""
+    return Kernel("AdderWeightGrad", (F32,) * 4, ms.float32, lambda dy, x, w, mix, sizes: w, geometry.sizes)
+
+
+def folded(geometry, relu):
+    """y = relu(scale * forward(x, w) + shift + shortcut), called with (x, w, scale, shift[, shortcut]).
+
+    One pass over memory for an adder layer, the batch norm of an evaluation (scale and shift [F]), a shortcut and, if
+    `relu`, the activation.
+    """
+    return Kernel("AdderFolded", (F32,) * 5, ms.float32, lambda x, w, *more: _output(x, w, more[-1]),
+                  (*geometry.sizes, relu + 1), optional=1)
+
+
+def batch_norm(relu):
+    """Batch norm in training, a shortcut and, if `relu`, the activation: relu(batch_norm(x) + shortcut).
+
+    Called with (x, gamma, beta, moving_mean, moving_variance, [momentum, epsilon][, shortcut]); gives y, the new
+    moving_mean and moving_variance, the batch's mean and its inverse deviation.
+    """
+    return Kernel("BatchNormForward", (F32,) * 7, (ms.float32,) * 5, lambda x, gamma, *_: (x, *(gamma,) * 4),
+                  (relu + 1,), optional=1)
+
+
+def batch_norm_grad(relu, shortcut):
+    """dx, dgamma and dbeta from (dy, x, gamma, mean, inverse deviation[, y, if `relu`]).
+
+    With both a ReLU and a shortcut the fourth output is the shortcut's gradient, dy where y > 0; without a ReLU it is
+    dy itself, and there is none.
+    """
+    outputs = 4 if relu and shortcut else 3
+    return Kernel("BatchNormGrad", (F32,) * (6 if relu else 5), (ms.float32,) * outputs,
+                  lambda dy, x, gamma, *_: (x, gamma, gamma, x)[:outputs], (relu + 1, shortcut + 1))
+
+
+def int8_responses(geometry):
+    """s = sum |x - w|: x [N, H, W, C] and w [F, C, k, k] uint8 -> [N, H', W', F] int32, exactly."""
+    return Kernel("AdderInt8", (U8, U8), ms.int32, lambda x, w, sizes: _output_last(x, w, sizes), geometry.sizes[:2])
+
+
+def int8_folded(geometry, top=255):
+    """y = round(scale * s + shift + residual_scale * residual) within 0 .. top, as uint8.
+
+    Called with (x, w, scale, shift[, residual, residual_scale]): s, x and w as in `int8_responses`, y and the residual
+    [N, H', W', F], which is uint8 or int32, scales and shift [F] float32. Products and sums are rounded one by one,
+    from left to right, and of two nearest integers the even one is taken, as operators of their own would do.
+    """
+    return Kernel("AdderInt8Folded", (U8, U8, F32, F32, (U8, I32), F32), ms.uint8,
+                  lambda x, w, *more: _output_last(x, w, more[-1]), geometry.sizes[:2], _top(top), optional=2)
+
+
+def int8_quantised(top=255):
+    """y = round(x) within 0 .. top: x [N, C, H, W] float32 -> [N, H, W, C] uint8."""
+    return Kernel("QuantiseInt8", (F32,), ms.uint8, lambda x, *_: [x[0], x[2], x[3], x[1]], (1,), _top(top))
+
+
+OPERATIONS = {"forward": forward, "input_grad": input_grad, "weight_grad": weight_grad,
+              "mixed_weight_grad": mixed_weight_grad, "folded": folded, "batch_norm": batch_norm,
+              "batch_norm_grad": batch_norm_grad, "int8_responses": int8_responses, "int8_folded": int8_folded,
+              "int8_quantised": int8_quantised}
+
+
+class Kernel(nn.Cell):
+    """One function of the library, called with its inputs.
+
+    Args:
+        function (str): its name.
+        inputs (tuple): type of each input, a name or a tuple of names.
+        outputs (Type | tuple[Type]): of what it gives.
+        shapes: from the shapes of all inputs, constants included, the last being `sizes`, to those of the outputs.
+        sizes (tuple[int]): what the function reads off the shape of its last input.
+        constants (Tensor): further inputs, before that.
+        optional (int): how many of the last inputs may be left out together.
+
+    Raises:
+        BuildError: the library cannot be had.
+    """
+
+    def __init__(self, function, inputs, outputs, shapes, sizes, *constants, optional=0):
+        super().__init__()
+        self.constants = (*constants, shape_of(*sizes))
+        types = _Types(inputs, optional, outputs, len(self.constants))
+        self.kernel = ops.Custom(f"{library_path()}:{function}", shapes, types, func_type="aot")
+
+    def construct(self, *tensors):
+        return self.kernel(*tensors, *self.constants)
+
+
+class _Types:
+    """Types of the outputs, once those of the inputs have been checked."""
+
+    def __init__(self, inputs, optional, outputs, constants):
+        self.inputs = [(wanted,) if isinstance(wanted, str) else wanted for wanted in inputs]
+        self.counts = (len(inputs), len(inputs) - optional)
+        self.outputs, self.constants = outputs, constants
+
+    def __call__(self, *types):
+        got = [str(value) for value in types[:-self.constants]]  # a parameter's is Ref[Tensor[Float32]]
+        if len(got) not in self.counts or not all(any(f"Tensor[{name}]" in one for name in wanted)
+                                                  for one, wanted in zip(got, self.inputs)):
+            names = ", ".join(" or ".join(wanted) for wanted in self.inputs[:len(got)])
+            raise TypeError(f"the adder kernel takes tensors of {names}, not {', '.join(got)}")
+        return self.outputs
+
+
+@functools.lru_cache(maxsize=None)
+def library_path():
+    """The library, built if need be. Raises BuildError."""
+    path = cpu_library()
+    ctypes.CDLL(str(path)).SetThreads(ctypes.c_int64(thread_count()))  # MindSpore's is the same, loaded once
+    return path
+
+
+def thread_count():
+    """How many threads the kernels use: $OMP_NUM_THREADS, or as many as there are processors for this process.
+
+    Python's copy of the environment is asked: MindSpore sets the process's own to 1 where it is imported.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(wanted)) if wanted.isdecimal() else len(os.sched_getaffinity(0))
+
+
+def _output(x, w, sizes):
+    """Shape of a layer's output [N, F, H', W'], from those of x and w and its `Geometry.sizes`."""
+    geometry = Geometry(sizes[0], sizes[1] - 1)
+    return [x[0], w[0], *(geometry.output_size(size, w[2]) for size in x[2:])]
+
+
+def _output_last(x, w, sizes):
+    """The same [N, H', W', F], from x [N, H, W, C]."""
+    batch, filters, rows, columns = _output([x[0], x[3], x[1], x[2]], w, sizes)
+    return [batch, rows, columns, filters]
+
+
+def _top(top):
+    return ms.Tensor(np.array([top], np.float32))

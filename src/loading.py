@@ -1,0 +1,68 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The network of a checkpoint, float or quantised, whatever network it is."""
+import argparse
+
+from mindspore import Tensor
+
+from src import checkpoint, data, identity as identities, networks
+from src.kinds import KINDS
+from src.quant import cells
+
+
+def load(path, options, backend="auto"):
+    """Read a checkpoint and make its network.
+
+    Args:
+        path (Path): the file.
+        options (Namespace): what was said of the network, see `src.identity.settle`.
+        backend (str): see `src.kernels.operation`; where that takes the kernel, a quantised network runs in integers.
+
+    Returns:
+        tuple (Cell, Identity): images [N, C, H, W] to logits [N, class_num], and what it is.
+
+    Raises:
+        UserError: the file cannot be read; parameters are missing, unexpected, or of another shape; the options
+            contradict the file.
+        BuildError: see `src.kernels.operation`.
+    """
+    parameters = checkpoint.load_parameters(path)
+    identity = identities.settle(identities.take(parameters, path), options, path)
+    net = networks.create(identity.network, identity.class_num, identity.layer, data.channels(identity.dataset),
+                          backend=backend)
+    if "bits" not in parameters:
+        checkpoint.fill(net, parameters, path)
+        return net, identity
+    values = {name: value.asnumpy() if isinstance(value, Tensor) else value for name, value in parameters.items()}
+    cells.check(net, values, path)
+    return cells.occupy(net, {**values, "bits": int(values["bits"])}, backend), identity
+
+
+def identity_options():
+    """Options of the programs that read a checkpoint, for those that do not say themselves what they are of."""
+    options = argparse.ArgumentParser(add_help=False)
+    for name, choices in (("network", networks.NETWORKS), ("layer", KINDS), ("dataset", data.SETS)):
+        options.add_argument(f"--{name}", choices=list(choices), default=argparse.SUPPRESS,
+                             help=f"{name} of a checkpoint that does not say it")
+    options.add_argument("--class_num", type=int, default=argparse.SUPPRESS,
+                         help="classes of a checkpoint that does not say it; 0 takes the data set's")
+    return options
+
+
+def stated(arguments):
+    """What `identity_options` gave, completed by the defaults: options for `load`."""
+    defaults = {"network": "resnet20", "layer": "l1", "dataset": "cifar100", "class_num": 0}
+    given = {name: getattr(arguments, name) for name in defaults if hasattr(arguments, name)}
+    return argparse.Namespace(**{**defaults, **given}, given=set(given))

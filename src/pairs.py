@@ -1,0 +1,62 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Every layer of a network with the norm behind it, and how others take their places.
+
+A network is written over two sockets, see `src.kinds`, and its norms stand right behind their layers in the order of
+definition. That is all that folding, quantisation and the count of operations know of it.
+"""
+import dataclasses
+
+from mindspore import nn
+
+from src.adder import Adder2d
+from src.norm import BatchNorm2d
+
+LAYERS = (Adder2d, nn.Conv2d)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A layer and the norm behind it, with their names in the network."""
+    name: str
+    layer: nn.Cell
+    norm_name: str
+    norm: nn.Cell
+
+
+def pairs(net):
+    """The pairs of a network, in the order of definition; a layer without a norm behind it is in none."""
+    cells = [(name, cell) for name, cell in net.cells_and_names() if isinstance(cell, (*LAYERS, BatchNorm2d))]
+    return [Pair(*first, *second) for first, second in zip(cells, cells[1:])
+            if isinstance(first[1], LAYERS) and isinstance(second[1], BatchNorm2d)]
+
+
+def put(net, name, cell):
+    """Put a Cell into the place of that name."""
+    path, _, last = name.rpartition(".")
+    for part in filter(None, path.split(".")):
+        net = net[int(part)] if isinstance(net, nn.SequentialCell) else getattr(net, part)
+    if isinstance(net, nn.SequentialCell):
+        net[int(last)] = cell
+    else:
+        setattr(net, last, cell)
+
+
+class Floats(nn.Cell):
+    """Marks where activations leave the layers, for a pool or the last sum: the identity, but in a network of
+    integers, which become floats here."""
+
+    def construct(self, x):
+        return x
