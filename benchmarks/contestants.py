@@ -104,11 +104,12 @@ def adder_training(batch, backend):
     import mindspore as ms
 
     from src.res20_adder import resnet20
+    from src.tasks.classification import Loss
     from src.training.step import TrainStep, sgd
 
     ms.set_context(mode=ms.GRAPH_MODE)
     net = resnet20(CLASSES, backend=backend).set_train()
-    step = TrainStep(net, sgd(net, 10_000, 0.1, 0.9, 5e-4))
+    step = TrainStep(Loss(net), sgd(net, 10_000, 0.1, 0.9, 5e-4))
     images, labels = ms.Tensor(_images(batch)), ms.Tensor(_labels(batch).astype(np.int32))
     return lambda: step(images, labels)[0].asnumpy()
 

@@ -24,7 +24,7 @@ from src.files import check_folder
 from src.folding import fold
 from src.quant.calibrate import calibration_options, inputs, quantise_network, save_quantised
 from src.quant.cells import BITS, SCHEMES, QuantisedResNet
-from src.training.step import evaluate
+from src.tasks.classification import evaluate
 
 
 def main():
