@@ -13,8 +13,8 @@
 # limitations under the License.
 # ============================================================================
 """src.convert: every format that PyTorch wrote is read, nothing hostile or damaged gets through."""
-import copyreg
 import argparse
+import copyreg
 import io
 import pickle
 import random

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""src.dataset and src.synthetic: files are checked, images and labels arrive as they are on disk."""
+"""src.data, with CIFAR and the synthetic set: files are checked, images and labels arrive as they are on disk."""
 import dataclasses
 import hashlib
 import os
@@ -22,7 +22,8 @@ import pytest
 
 from src import data as dataset
 from src.data import synthetic
-from src.data import LAYOUTS, MEAN, STD, create_dataset, prepare
+from src.data import SETS, create_dataset, prepare
+from src.data.cifar import MEAN, STD
 from src.errors import UserError
 
 BOTH = ("train", "test")
@@ -35,7 +36,7 @@ SYNTHETIC_SHA256 = {"train": "72846330ceb5fb1b899f0f2c08fe9737c99ec0dc59f0eeb3e8
 
 def records(name, size, seed=0):
     """Random records [size, label bytes + 3072] of a data set; a coarse label never equals the fine one."""
-    layout, random = LAYOUTS[name], np.random.default_rng(seed)
+    layout, random = SETS[name], np.random.default_rng(seed)
     fine = random.integers(0, layout.class_num, (size, 1), np.uint8)
     labels = np.concatenate([(fine + 1) % 20, fine], 1)[:, -layout.label_bytes:]
     return np.concatenate([labels, random.integers(0, 256, (size, 3072), np.uint8)], 1)
@@ -60,18 +61,18 @@ def write(folder, files):
 
 def small(name, parent, train=20, test=12):
     """The official folder of a data set with few images in every file."""
-    files = LAYOUTS[name].files
+    files = SETS[name].files
     contents = {file: records(name, train, seed) for seed, file in enumerate(files["train"], 1)}
-    return write(parent / LAYOUTS[name].folder, contents | {files["test"][0]: records(name, test)})
+    return write(parent / SETS[name].folder, contents | {files["test"][0]: records(name, test)})
 
 
 def sized(name, parent):
     """An official folder whose files have the official sizes and, on disk, no content."""
-    layout = LAYOUTS[name]
+    layout = SETS[name]
     folder = write(parent / layout.folder, {})
     for split in BOTH:
         for file in layout.files[split]:
-            resize(folder / file, layout.sizes[split] // len(layout.files[split]) * layout.record_bytes)
+            resize(folder / file, layout.counts[split] // len(layout.files[split]) * layout.record_bytes)
     return folder
 
 
@@ -115,15 +116,15 @@ def multiset(images):
 def fixture_own_reader(monkeypatch):
     """Turns MindSpore's reader off, so that files of the official size take the way of small ones."""
     def off(name):
-        monkeypatch.setitem(LAYOUTS, name, dataclasses.replace(LAYOUTS[name], reader=None))
+        monkeypatch.setitem(SETS, name, dataclasses.replace(SETS[name], reader=None))
     return off
 
 
 @pytest.fixture(name="plain")
 def fixture_plain(monkeypatch):
     """Turns augmentation off."""
-    operations = dataset._image_operations
-    monkeypatch.setattr(dataset, "_image_operations", lambda training: operations(False))
+    operations = dataset.image_operations
+    monkeypatch.setattr(dataset, "image_operations", lambda name, training, size: operations(name, False, size))
 
 
 # prepare: where the files are, and whether they are whole.
@@ -143,7 +144,7 @@ def test_folder_may_have_another_name(name, tmp_path):
 
 @pytest.mark.parametrize("name", CIFAR)
 def test_official_sizes_are_accepted(name, tmp_path):
-    assert prepare(name, str(sized(name, tmp_path)), BOTH) == tmp_path / LAYOUTS[name].folder
+    assert prepare(name, str(sized(name, tmp_path)), BOTH) == tmp_path / SETS[name].folder
 
 
 @pytest.mark.parametrize("name", CIFAR)
@@ -151,10 +152,10 @@ def test_official_sizes_are_accepted(name, tmp_path):
 def test_only_the_wanted_split_must_be_there(name, split, tmp_path):
     folder = small(name, tmp_path)
     other = BOTH[split == "train"]
-    for file in LAYOUTS[name].files[other]:
+    for file in SETS[name].files[other]:
         (folder / file).unlink()
     assert prepare(name, str(folder), (split,), True) == folder
-    refused(name, tmp_path, BOTH, True, "no ", LAYOUTS[name].files[other][0])
+    refused(name, tmp_path, BOTH, True, "no ", SETS[name].files[other][0])
 
 
 def refused(name, path, splits, allow_small, *words):
@@ -168,16 +169,16 @@ def refused(name, path, splits, allow_small, *words):
 
 @pytest.mark.parametrize("name", CIFAR)
 def test_missing_folder(name, tmp_path):
-    refused(name, tmp_path / "absent", BOTH, True, str(tmp_path / "absent"), LAYOUTS[name].folder, "download_data.sh")
+    refused(name, tmp_path / "absent", BOTH, True, str(tmp_path / "absent"), SETS[name].folder, "download_data.sh")
 
 
 @pytest.mark.parametrize("name", CIFAR)
 def test_other_data_set_in_the_folder(name, tmp_path):
-    refused(name, small(CIFAR[name == "cifar10"], tmp_path), ("test",), True, LAYOUTS[name].files["test"][0])
+    refused(name, small(CIFAR[name == "cifar10"], tmp_path), ("test",), True, SETS[name].files["test"][0])
 
 
 @pytest.mark.parametrize("name, file", [(name, file) for name in CIFAR for split in BOTH
-                                        for file in LAYOUTS[name].files[split]])
+                                        for file in SETS[name].files[split]])
 @pytest.mark.parametrize("change", [-1, 1, -1500], ids=["a byte short", "a byte long", "half an image short"])
 def test_truncated_file(name, file, change, tmp_path):
     path = sized(name, tmp_path) / file
@@ -188,7 +189,7 @@ def test_truncated_file(name, file, change, tmp_path):
 @pytest.mark.parametrize("name", CIFAR)
 @pytest.mark.parametrize("split", BOTH)
 def test_empty_file(name, split, tmp_path):
-    path = sized(name, tmp_path) / LAYOUTS[name].files[split][0]
+    path = sized(name, tmp_path) / SETS[name].files[split][0]
     resize(path, 0)
     refused(name, tmp_path, BOTH, True, str(path), "0 bytes")
 
@@ -196,8 +197,8 @@ def test_empty_file(name, split, tmp_path):
 @pytest.mark.parametrize("name", CIFAR)
 @pytest.mark.parametrize("split, expected", [("train", 50_000), ("test", 10_000)])
 def test_an_image_too_few(name, split, expected, tmp_path):
-    path = sized(name, tmp_path) / LAYOUTS[name].files[split][0]
-    resize(path, path.stat().st_size - LAYOUTS[name].record_bytes)
+    path = sized(name, tmp_path) / SETS[name].files[split][0]
+    resize(path, path.stat().st_size - SETS[name].record_bytes)
     refused(name, tmp_path, BOTH, False, f"{expected - 1} {split} images instead of {expected}", "allow_small_dataset")
     assert prepare(name, str(tmp_path), BOTH, True) == path.parent
 
@@ -206,8 +207,8 @@ def test_an_image_too_few(name, split, expected, tmp_path):
 @pytest.mark.parametrize("split, expected", [("train", 50_000), ("test", 10_000)])
 @pytest.mark.parametrize("allow_small", [False, True])
 def test_an_image_too_many(name, split, expected, allow_small, tmp_path):
-    path = sized(name, tmp_path) / LAYOUTS[name].files[split][0]
-    resize(path, path.stat().st_size + LAYOUTS[name].record_bytes)
+    path = sized(name, tmp_path) / SETS[name].files[split][0]
+    resize(path, path.stat().st_size + SETS[name].record_bytes)
     refused(name, tmp_path, BOTH, allow_small, f"{expected + 1} {split} images instead of {expected}")
 
 
@@ -221,7 +222,7 @@ def test_missing_batch_of_cifar10_is_named(tmp_path):
 @pytest.mark.parametrize("split", BOTH)
 def test_class_that_is_none(name, split, tmp_path):
     """Damaged labels, or a network of too few classes."""
-    layout, folder = LAYOUTS[name], small(name, tmp_path)
+    layout, folder = SETS[name], small(name, tmp_path)
     data = records(name, 20)
     data[:, layout.label_bytes - 1] = 3
     data[5, layout.label_bytes - 1] = layout.class_num
@@ -243,7 +244,7 @@ def test_small_files_arrive_exactly(name, tmp_path):
 @pytest.mark.parametrize("name", CIFAR)
 def test_official_test_file_arrives_exactly_through_both_readers(name, tmp_path, own_reader):
     data = records(name, 10_000)
-    folder = write(tmp_path, {LAYOUTS[name].files["test"][0]: data})
+    folder = write(tmp_path, {SETS[name].files["test"][0]: data})
     through_mindspore = everything(name, folder, "test", 1000)
     own_reader(name)
     assert_same(through_mindspore, data)
@@ -254,7 +255,7 @@ def test_official_test_file_arrives_exactly_through_both_readers(name, tmp_path,
 def test_official_files_take_mindspores_reader(name, tmp_path, monkeypatch):
     def reader(folder, usage, **_):
         raise ValueError(f"{usage} of {folder}")
-    monkeypatch.setitem(LAYOUTS, name, dataclasses.replace(LAYOUTS[name], reader=reader))
+    monkeypatch.setitem(SETS, name, dataclasses.replace(SETS[name], reader=reader))
     folder = sized(name, tmp_path)
     for split in BOTH:
         with pytest.raises(UserError, match=f"{split} of {folder}"):
@@ -269,8 +270,8 @@ def test_images_and_labels_have_the_networks_types(tmp_path):
 @pytest.mark.parametrize("name", CIFAR)
 def test_small_train_and_test_are_never_mixed(name, tmp_path, plain):
     folder = small(name, tmp_path)
-    files = [np.frombuffer((folder / file).read_bytes(), np.uint8) for file in LAYOUTS[name].files["train"]]
-    on_disk = np.concatenate(files).reshape(-1, LAYOUTS[name].record_bytes)
+    files = [np.frombuffer((folder / file).read_bytes(), np.uint8) for file in SETS[name].files["train"]]
+    on_disk = np.concatenate(files).reshape(-1, SETS[name].record_bytes)
     assert multiset(everything(name, folder, "train", 1)[0]) == multiset(on_disk[:, -3072:])
     assert multiset(everything(name, folder, "test", 1)[0]) == multiset(records(name, 12)[:, -3072:])
 

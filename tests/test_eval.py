@@ -28,7 +28,7 @@ from src import data as dataset
 from src.data import synthetic
 from src.training import step as train_step
 from src.checkpoint import load_strictly, save_parameters
-from src.data import MEAN, STD
+from src.data.cifar import MEAN, STD
 from src.res20_adder import resnet20
 
 ROOT = Path(__file__).parents[1]

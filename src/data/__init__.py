@@ -12,203 +12,197 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""CIFAR-10, CIFAR-100 and the synthetic set, through MindSpore's own readers."""
-import dataclasses
+"""The data sets of classification: the only table of them. A new one is its file and a line here.
+
+Here stands what is the same for all: seeds, shards, images held out, batches, the check of the labels. What differs is
+in the file of each set, behind the protocol `DataSet`.
+"""
 from pathlib import Path
+from typing import Protocol
 
 import mindspore.dataset as ds
 import numpy as np
 from mindspore import dtype
 from mindspore.dataset import transforms, vision
 
-from src.data import synthetic
+from src.data.cifar import CIFAR10, CIFAR100
+from src.data.folder import FOLDER
+from src.data.mnist import MNIST
+from src.data.synthetic import SYNTHETIC
 from src.errors import UserError
 
-# AdderNet's constants (main.py of its code), for CIFAR-10 and CIFAR-100 alike.
-MEAN = (0.4914, 0.4822, 0.4465)
-STD = (0.2023, 0.1994, 0.2010)
+SETS = {"cifar100": CIFAR100, "cifar10": CIFAR10, "mnist": MNIST, "synthetic": SYNTHETIC, "folder": FOLDER}
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """How a data set lies on disk.
+class DataSet(Protocol):
+    """What an object of the table has. A split is "train" or "test" here.
 
     Attributes:
-        folder: name of its official folder.
-        files: split to the names of its binary files.
-        sizes: split to its number of images.
-        label_bytes: before the 3,072 pixel bytes of a record; the last one is the class.
-        class_num: number of classes.
-        reader: MindSpore's reader, or None.
-        label: the reader's label column.
+        class_num (int): its classes; 0 where only the files say how many.
+        channels (int): of an image.
+        size (tuple): height and width of its images, in pixels, unless another size is asked for.
+        mean, std (tuple): of each channel, of pixels between 0 and 1.
+        by_class (bool): its training images lie class by class, rather than mixed.
     """
-    folder: str
-    files: dict
-    sizes: dict
-    label_bytes: int
-    class_num: int
-    reader: type
-    label: str
 
-    @property
-    def record_bytes(self):
-        return self.label_bytes + 3072
+    def find(self, path, splits):
+        """Path of the folder that has the files of these splits, at `path` or in it; UserError if one is missing."""
 
-    def present(self, folder, split):
-        """The files of a split that are there."""
-        return [folder / name for name in self.files[split] if (folder / name).is_file()]
+    def check(self, folder, split, allow_small):
+        """UserError if a file is damaged or, unless `allow_small`, if there are fewer images than the official ones."""
 
-    def count(self, folder, split):
-        """Images in the files of a split."""
-        return sum(file.stat().st_size for file in self.present(folder, split)) // self.record_bytes
+    def labels(self, folder, split):
+        """Pairs of a file and the array of its labels; together the labels of all images of the split."""
 
+    def read(self, folder, split, **options):
+        """MindSpore's Dataset of columns image uint8 [h, w, channels] and label; the options are its readers'."""
 
-_CIFAR100_FILES = {"train": ("train.bin",), "test": ("test.bin",)}
-_CIFAR_SIZES = {"train": 50_000, "test": 10_000}
-LAYOUTS = {
-    "cifar10": Layout("cifar-10-batches-bin",
-                      {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)},
-                      _CIFAR_SIZES, 1, 10, ds.Cifar10Dataset, "label"),
-    "cifar100": Layout("cifar-100-binary", _CIFAR100_FILES, _CIFAR_SIZES, 2, 100, ds.Cifar100Dataset, "fine_label"),
-    "synthetic": Layout("synthetic-binary", _CIFAR100_FILES, synthetic.SIZES, 2, synthetic.CLASS_NUM,
-                        None, "fine_label"),
-}
+    def operations(self, training, size):
+        """Operations that make such an image one of `size`, uint8, and augment it for training."""
+
+    def class_names(self, folder):
+        """Names of the classes in the order of the labels; none if the files do not say."""
 
 
-def class_count(name, class_num=0):
-    """Classes of a network for a data set: `class_num`, or the data set's own if that is 0."""
-    return class_num or LAYOUTS[name].class_num
+def channels(name):
+    """Channels of an image of a data set."""
+    return SETS[name].channels
+
+
+def class_count(name, class_num=0, folder=None):
+    """Classes of a network for a data set: `class_num`, or the data set's own if that is 0.
+
+    Args:
+        name (str): a key of `SETS`.
+        class_num (int): the number that was asked for, or 0.
+        folder (Path): what `prepare` returned, for a set whose files say how many classes there are.
+
+    Raises:
+        UserError: only the files say it, and there is no folder.
+    """
+    count = class_num or SETS[name].class_num
+    if not count and folder is None:
+        raise UserError(f"data set {name} has as many classes as there are folders: say how many by --class_num")
+    return count or len(SETS[name].class_names(folder))
+
+
+def class_names(name, folder):
+    """Names of a data set's own classes, in the order of the labels; () if they are unknown.
+
+    Args:
+        name (str): a key of `SETS`.
+        folder (Path): what `prepare` returned.
+
+    Returns:
+        tuple[str], printable.
+    """
+    names = tuple(SETS[name].class_names(folder))
+    known = len(names) == class_count(name, folder=folder) and all(each and each.isprintable() for each in names)
+    return names if known else ()
 
 
 def prepare(name, path, splits, allow_small=False, class_num=0):
     """Find a data set and check its files; generate the synthetic one where it is missing.
 
     Args:
-        name (str): a key of `LAYOUTS`.
-        path (str): its official folder, or the folder around it.
+        name (str): a key of `SETS`.
+        path (str): its folder, or the folder around it.
         splits (tuple[str]): which of "train" and "test" must be there.
         allow_small (bool): accept fewer images, or fewer files, than the official ones.
         class_num (int): classes of the network; 0 takes the data set's own.
 
     Returns:
-        Path, the folder with the binary files.
+        Path, the folder with the files.
 
     Raises:
-        UserError: a file is missing, truncated or too small, or an image has a class that is none.
+        UserError: a file is missing, damaged or too small, or an image has a class that is none.
     """
-    layout, path = LAYOUTS[name], Path(path)
-    if name == "synthetic":
-        folder = path if path.name == layout.folder else path / layout.folder
-        synthetic.write(folder)
-    else:
-        folder = _find_folder(layout, path, splits)
+    data_set = SETS[name]
+    folder = data_set.find(Path(path), splits)
     for split in splits:
-        _check_size(layout, folder, split, allow_small)
-        _check_classes(layout, folder, split, class_count(name, class_num))
+        data_set.check(folder, split, allow_small)
+        _check_classes(data_set.labels(folder, split), class_count(name, class_num, folder))
     return folder
 
 
-def create_dataset(name, folder, split, batch_size, seed=0, workers=1, shards=1, shard_id=0, validation_size=0):
-    """One pass over a split, as batches of normalised images [N, 3, 32, 32] float32 and labels [N] int32.
+def _check_classes(labels, class_num):
+    for file, values in labels:
+        if values.max() >= class_num:
+            raise UserError(f"{file}: an image has class {values.max()}, and the network's {class_num} classes end at "
+                            f"{class_num - 1}")
 
-    Training images are shuffled, cropped at random from a margin of 4 and mirrored at random; an incomplete last batch
-    is dropped. Test images are neither, and every one is there, whatever the batch size. The same seed, workers and
-    shards give the same batches, so that a resumed run sees what the uninterrupted one would have seen.
+
+def create_dataset(name, folder, split, batch_size, seed=0, workers=1, shards=1, shard_id=0, validation_size=0,
+                   size=None):
+    """One pass over a split, as batches of normalised images [N, C, H, W] float32 and labels [N] int32.
+
+    Training images are shuffled and augmented as `image_operations` says; an incomplete last batch is dropped. Test
+    images are neither, and every one is there, whatever the batch size. The same seed, workers and shards give the same
+    batches, so that a resumed run sees what the uninterrupted one would have seen. For that the seed of all of
+    MindSpore's data sets, which is global, is set: make the pipeline anew for each pass.
 
     Args:
-        name (str): a key of `LAYOUTS`.
+        name (str): a key of `SETS`.
         folder (Path): what `prepare` returned.
-        split (str): "train", "test", or "validation": the last `validation_size` images of the training files, which
-            "train" then leaves out; treated as test images.
+        split (str): "train", "test", or "validation": `validation_size` of the training images, which "train" then
+            leaves out; treated as test images. They are the last ones, or spread evenly where images lie class by class.
         batch_size (int): images in a batch.
         seed (int): of shuffling and augmentation.
         workers (int): threads for the augmentation.
         shards, shard_id (int): split the images among devices, and which part to take.
         validation_size (int): training images to hold out, on a single device.
+        size (tuple): height and width of the images; None leaves the data set's own.
 
     Returns:
-        Dataset of MindSpore.
+        Dataset of MindSpore with columns image and label.
 
     Raises:
         UserError: fewer training images than one batch, more workers than MindSpore allows here, or a validation set
             that leaves no training images or is asked for on several devices.
     """
-    layout, training = LAYOUTS[name], split == "train"
+    data_set, training = SETS[name], split == "train"
     ds.config.set_seed(seed % 2**32)
     part = {"num_shards": shards, "shard_id": shard_id} if shards > 1 else {}
     if validation_size and split != "test":
-        part["sampler"] = _held_out(layout.count(folder, "train"), validation_size, training, shards)
+        part["sampler"] = _held_out(data_set, folder, validation_size, training, shards)
     else:
         part["shuffle"] = training
     try:
-        data = _read(layout, folder, "test" if split == "test" else "train", num_parallel_workers=workers, **part)
+        data = data_set.read(folder, "test" if split == "test" else "train", num_parallel_workers=workers, **part)
     except ValueError as error:
         raise UserError(f"{folder}: {error}") from error
-    data = data.map(_image_operations(training), "image", num_parallel_workers=workers)
-    data = data.map(transforms.TypeCast(dtype.int32), layout.label, num_parallel_workers=workers)
+    data = data.map(image_operations(name, training, size), "image", num_parallel_workers=workers)
+    data = data.map(transforms.TypeCast(dtype.int32), "label", num_parallel_workers=workers)
     if training and data.get_dataset_size() < batch_size:
         raise UserError(f"{folder}: {data.get_dataset_size()} training images are fewer than batch_size {batch_size}")
     return data.batch(batch_size, drop_remainder=training)
 
 
-def _held_out(count, validation_size, training, shards):
-    """Which of `count` training images to take: the last ones for validation, or all others in a random order."""
+def _held_out(data_set, folder, validation_size, training, shards):
+    """Which training images to take: those for validation in order, or all others in a random one."""
     if shards > 1:
         raise UserError("validation_size needs a single device")
+    count = sum(len(values) for _, values in data_set.labels(folder, "train"))
     if validation_size >= count:
         raise UserError(f"validation_size {validation_size} leaves nothing of {count} training images")
-    first = count - validation_size
-    return ds.SubsetRandomSampler(range(first)) if training else ds.SequentialSampler(first, validation_size)
+    held = np.arange(validation_size)
+    held = held * count // validation_size if data_set.by_class else held + count - validation_size
+    if training:
+        return ds.SubsetRandomSampler(np.setdiff1d(np.arange(count), held).tolist())
+    return ds.SubsetSampler(held.tolist())
 
 
-def _read(layout, folder, split, **options):
-    """Columns image [32, 32, 3] uint8 and label."""
-    official = layout.sizes[split] // len(layout.files[split]) * layout.record_bytes
-    files = layout.present(folder, split)
-    if layout.reader and all(file.stat().st_size == official for file in files):
-        return layout.reader(str(folder), usage=split, **options).project(["image", layout.label])
-    # MindSpore's readers refuse files of any other size than the official one.
-    records = np.concatenate([np.fromfile(file, np.uint8).reshape(-1, layout.record_bytes) for file in files])
-    images = records[:, layout.label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return ds.NumpySlicesDataset((np.ascontiguousarray(images), records[:, layout.label_bytes - 1]),
-                                 ["image", layout.label], **options)
+def image_operations(name, training, size=None):
+    """Operations from an image uint8 [h, w, C], as the data set has it, to a normalised one, float32 [C, H, W].
 
+    Args:
+        name (str): a key of `SETS`.
+        training (bool): augment it at random.
+        size (tuple): height and width of the result; None leaves the data set's own.
 
-def _image_operations(training):
-    # RandomHorizontalFlip would draw from the same numbers as RandomCrop: upward shifts mirrored, downward ones not.
-    mirror = transforms.RandomChoice([vision.HorizontalFlip(), vision.Crop((0, 0), 32)])
-    augmentation = [vision.RandomCrop(32, 4), mirror] if training else []
-    return [*augmentation, vision.Rescale(1 / 255, 0.0), vision.Normalize(MEAN, STD), vision.HWC2CHW()]
-
-
-def _find_folder(layout, path, splits):
-    """The folder itself or the official one in it, whichever has a first file of each split."""
-    for folder in (path, path / layout.folder):
-        if all((folder / layout.files[split][0]).is_file() for split in splits):
-            return folder
-    wanted = " and ".join(layout.files[split][0] for split in splits)
-    raise UserError(f"no {wanted} in {path} or {path / layout.folder}; "
-                    "scripts/download_data.sh fetches the official archives")
-
-
-def _check_size(layout, folder, split, allow_small):
-    present = layout.present(folder, split)
-    for file in present:
-        size = file.stat().st_size
-        if size % layout.record_bytes or not size:
-            raise UserError(f"{file}: truncated or damaged: {size} bytes are no multiple of an image's "
-                            f"{layout.record_bytes}")
-    count, official = layout.count(folder, split), layout.sizes[split]
-    if count > official or (count < official and not allow_small):
-        missing = [name for name in layout.files[split] if folder / name not in present]
-        raise UserError(f"{folder}: {count} {split} images instead of {official}"
-                        + (f", {', '.join(missing)} missing" if missing else "")
-                        + (" (--allow_small_dataset accepts fewer)" if count < official else ""))
-
-
-def _check_classes(layout, folder, split, class_num):
-    for file in layout.present(folder, split):
-        largest = np.memmap(file, np.uint8, "r")[layout.label_bytes - 1::layout.record_bytes].max()
-        if largest >= class_num:
-            raise UserError(f"{file}: an image has class {largest}, and the network's {class_num} classes end at "
-                            f"{class_num - 1}")
+    Returns:
+        list of MindSpore's vision operations.
+    """
+    data_set = SETS[name]
+    return [*data_set.operations(training, size or data_set.size), vision.Rescale(1 / 255, 0.0),
+            vision.Normalize(data_set.mean, data_set.std), vision.HWC2CHW()]

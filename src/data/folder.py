@@ -1,0 +1,129 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Own images: PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE (or val, or validation), of any size and colours."""
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import mindspore.dataset as ds
+import numpy as np
+from mindspore.dataset import vision
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from src.data.cifar import MEAN, STD, crop_and_mirror
+from src.errors import UserError
+
+FOLDERS = {"train": ("train",), "test": ("test", "val", "validation")}
+FORMATS = ("bmp", "gif", "jpeg", "jpg", "png", "ppm", "pgm", "tif", "tiff", "webp")
+SUFFIXES = tuple(f".{form}" for lower in FORMATS for form in (lower, lower.upper(), lower.capitalize()))
+
+
+class Folder:
+    """See `src.data.DataSet`. The classes are the folders in alphabetical order, the same ones in both splits."""
+    class_num, channels, size, mean, std, by_class = 0, 3, (32, 32), MEAN, STD, True
+
+    def find(self, path, splits):
+        for split in splits:
+            if _split(path, split) is None:
+                raise UserError(f"no folder {' or '.join(FOLDERS[split])} in {path}; images are looked for as "
+                                f"{path / FOLDERS[split][0]}/CLASS/IMAGE")
+        _check_same_classes(_split(path, "train"), _split(path, "test"))
+        return path
+
+    def check(self, folder, split, allow_small):  # pylint: disable=unused-argument
+        """Decode every image: a damaged one found later would end a training, and MindSpore's message is long."""
+        for name in self.class_names(folder):
+            images = _images(_split(folder, split) / name)
+            if not images:
+                raise UserError(f"no images in {_split(folder, split) / name}; they end in {', '.join(FORMATS)}")
+            with ThreadPoolExecutor() as threads:
+                for _ in threads.map(_check_image, images):
+                    pass
+
+    def labels(self, folder, split):
+        for label, name in enumerate(self.class_names(folder)):
+            where = _split(folder, split) / name
+            yield where, np.full(len(_images(where)), label)
+
+    def read(self, folder, split, **options):
+        indices = {name: label for label, name in enumerate(self.class_names(folder))}
+        data = ds.ImageFolderDataset(str(_split(folder, split)), extensions=list(SUFFIXES), class_indexing=indices,
+                                     **options)
+        return data.map(decode, "image", num_parallel_workers=options["num_parallel_workers"])
+
+    def operations(self, training, size):
+        # This interpolation is Pillow's: it averages where an image shrinks, so that a photograph stays one.
+        return [vision.Resize(size, vision.Inter.PILCUBIC), *(crop_and_mirror(size) if training else [])]
+
+    def class_names(self, folder):
+        return _classes(_split(folder, "train") or _split(folder, "test"))
+
+
+def decode(data):
+    """The pixels of an image file, as one sees it: turned as its camera says, without its transparency.
+
+    MindSpore's own Decode is not used: a truncated JPEG ends the process.
+
+    Args:
+        data (ndarray): uint8 [bytes].
+
+    Returns:
+        ndarray, uint8 [h, w, 3], red, green and blue.
+
+    Raises:
+        Exception: of nearly any type, from Pillow, over what is no image.
+    """
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data.tobytes())))
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to 8
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers")
+    elif image.mode == "P":  # Pillow warns of losing a palette's transparency
+        image = image.convert("RGBA")
+    return np.asarray(image.convert("RGB"))
+
+
+def _check_image(file):
+    try:
+        decode(np.fromfile(file, np.uint8))
+    except UnidentifiedImageError as error:
+        raise UserError(f"{file}: damaged, or no image") from error
+    except Exception as error:  # pylint: disable=broad-except
+        raise UserError(f"{file}: cannot be decoded: {' '.join(str(error).split())}") from error
+
+
+def _split(path, split):
+    """The folder of a split, None where there is none."""
+    return next((path / name for name in FOLDERS[split] if (path / name).is_dir()), None)
+
+
+def _classes(folder):
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _images(folder):
+    return sorted(entry for entry in folder.iterdir() if entry.name.endswith(SUFFIXES))
+
+
+def _check_same_classes(train, test):
+    """The folders of the splits have the same classes, and some, as far as they are there."""
+    for folder in (train, test):
+        if folder and not _classes(folder):
+            raise UserError(f"no folders of classes in {folder}; images are looked for as {folder}/CLASS/IMAGE")
+    odd = sorted(set(_classes(train)) ^ set(_classes(test))) if train and test else []
+    if odd:
+        raise UserError(f"{train} and {test} must have the same classes, and {odd[0]!r} is only in one of them")
+
+
+FOLDER = Folder()
