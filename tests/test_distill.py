@@ -13,15 +13,24 @@
 # limitations under the License.
 # ============================================================================
 """The terms of norm-guided distillation against NumPy, and the networks that take part."""
+from types import SimpleNamespace
+
 import mindspore as ms
 import numpy as np
 import oracle
 import pytest
 from mindspore import ops
 
-from src.distill.ngd import CentreLoss, Distillation, gradient_mix, inherit
+from src import checkpoint
+from src.checkpoint import save_parameters
+from src.config import get_config, pick
+from src.distill import METHODS, ngd, weight_gradient
+from src.distill.ngd import CentreLoss, Distillation, inherit
+from src.errors import UserError
 from src.folding import fold
+from src.identity import Identity
 from src.res20_adder import FEATURES, resnet20
+from src.tasks.classification import Loss
 from src.training.step import TrainStep, sgd
 
 MODES = [ms.GRAPH_MODE, ms.PYNATIVE_MODE]
@@ -120,11 +129,19 @@ def test_nothing_to_learn_from_an_equal():
     assert abs(float(loss(None, ms.Tensor(labels), ms.Tensor(features), ms.Tensor(logits)))) < 1e-5
 
 
-def test_the_gradient_goes_from_l2_to_l1():
-    shares = [gradient_mix(epoch, 9) for epoch in range(1, 10)]
-    assert shares[0] == 1.0 and abs(shares[4] - 0.5) < 1e-12 and abs(shares[-1]) < 1e-12
+def test_weight_gradient():
+    """Full is AdderNet's own and takes no `mix`; sign is mix 0; a progressive one goes from 1 to 0."""
+    assert weight_gradient.schedule("full", 9) == (None, None)
+    mix, begin_epoch = weight_gradient.schedule("sign", 9)
+    assert mix.asnumpy() == 0 and begin_epoch is None
+    mix, begin_epoch = weight_gradient.schedule("progressive", 9)
+    shares = []
+    for epoch in range(1, 10):
+        begin_epoch(epoch)
+        shares.append(float(mix.asnumpy()[0]))
+    assert shares[0] == 1.0 and abs(shares[4] - 0.5) < 1e-6 and abs(shares[-1]) < 1e-6
     assert shares == sorted(shares, reverse=True)
-    assert gradient_mix(1, 1) == 1.0
+    assert weight_gradient.share(1, 1) == 1.0
 
 
 def images(count):
@@ -137,32 +154,110 @@ def test_student_learns_and_teacher_stays(backend):
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(1)
     teacher = resnet20(CLASSES, backend=backend, layer="l2")
-    before = [value.asnumpy().copy() for value in teacher.get_parameters()]
     mix = ms.Parameter(ms.Tensor(np.array([0.5], np.float32)), name="mix", requires_grad=False)
     student = resnet20(CLASSES, backend=backend, mix=mix).set_train()
     assert len(student.parameters_dict()) == 111  # one `mix` for all layers
+    assert len(checkpoint.weights(student)) == 110
     inherit(student, teacher)
     for name, value in teacher.parameters_dict().items():
         np.testing.assert_array_equal(student.parameters_dict()[name].asnumpy(), value.asnumpy())
     steps = 12 if backend == "kernel" else 1
-    step = TrainStep(student, sgd(student, 30, 0.1, 0.9, 5e-4),
-                     objective=Distillation(fold(teacher, backend), 1.0, 0.1, 4.0))
+    teacher = fold(teacher, backend)
+    before = [value.asnumpy().copy() for value in teacher.get_parameters()]
+    step = TrainStep(Loss(student, Distillation(teacher, 1.0, 0.1, 4.0)), sgd(student, 30, 0.1, 0.9, 5e-4))
     data = ms.Tensor(images(16)), ms.Tensor(np.arange(16, dtype=np.int32) % CLASSES)
     weights = student.layer1[0].conv1.adder.asnumpy().copy()
     losses = [float(step(*data)[0]) for _ in range(steps)]
     assert np.isfinite(losses).all() and (steps == 1 or losses[-1] < 0.9 * losses[0])
     assert np.any(student.layer1[0].conv1.adder.asnumpy() != weights)
-    for value, old in zip(teacher.get_parameters(), before, strict=True):
+    for value, old in zip(teacher.get_parameters(), before):
         np.testing.assert_array_equal(value.asnumpy(), old)
 
 
 def test_centres_follow_the_features_of_training():
     ms.set_context(mode=ms.GRAPH_MODE)
     net = resnet20(CLASSES, backend="kernel", layer="l2").set_train()
-    loss = CentreLoss(CLASSES, FEATURES, 0.01, 0.1)
-    step = TrainStep(net, sgd(net, 30, 0.1, 0.9, 5e-4), objective=loss)
+    centre_loss = CentreLoss(CLASSES, FEATURES, 0.01, 0.1)
+    step = TrainStep(Loss(net, centre_loss), sgd(net, 30, 0.1, 0.9, 5e-4))
     for _ in range(2):
         step(ms.Tensor(images(8)), ms.Tensor(np.full(8, 3, np.int32)))
-    centres = loss.centres.asnumpy()
+    centres = centre_loss.centres.asnumpy()
     assert np.any(centres[3] != 0) and not np.any(np.delete(centres, 3, 0))
-    assert "centres" in {name.rsplit(".", 1)[-1] for name in step.parameters_dict()}  # a resumed run has them again
+    assert "centres" in step.parameters_dict()  # a resumed run has them again
+
+
+# What goes together.
+
+def options(*arguments):
+    """The options of a method from a command line."""
+    config = get_config("x", list(arguments))
+    return pick(METHODS[config.method].Options, config)
+
+
+NGD = ("--method", "ngd", "--logits_weight", "1")
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (("--layer", "l2", "--weight_gradient", "progressive"), "progressive is one of layer l1 only, not of l2"),
+    ((*NGD, "--teacher", "l2", "--layer", "conv", "--weight_gradient", "sign"), "one of layer l1 only, not of conv"),
+    (("--teacher", "l2"), "method alone has no teacher"),
+    (("--teacher_checkpoint_path", "ckpt"), "method alone has no teacher"),
+    (NGD, "method ngd needs a teacher"),
+    (("--method", "ngd", "--teacher", "l2"), "a teacher teaches nothing")])
+def test_options_that_make_no_sense_together(arguments, words):
+    with pytest.raises(UserError, match=words):
+        options(*arguments)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (("--inherit", "--teacher", "conv"), "cannot begin with the weights"),
+    (("--inherit", "--teacher", "l2"), None),
+    (("--teacher", "conv", "--features_weight", "1"), None)])
+def test_pairs_of_networks(arguments, words):
+    pair = [resnet20(CLASSES, layer=layer) for layer in ("l1", arguments[arguments.index("--teacher") + 1])]
+    if words is None:
+        ngd.check_pair(*pair, options(*NGD, *arguments))
+    else:
+        with pytest.raises(UserError, match=words):
+            ngd.check_pair(*pair, options(*NGD, *arguments))
+
+
+def test_features_of_another_size():
+    student, teacher = resnet20(CLASSES), resnet20(CLASSES)
+    teacher.feature_size = 10
+    with pytest.raises(UserError, match="64 features of the student cannot be drawn to 10"):
+        ngd.check_pair(student, teacher, options(*NGD, "--features_weight", "1", "--teacher", "l1"))
+
+
+TASK = SimpleNamespace(dataset="cifar10", class_num=CLASSES, in_channels=3)
+
+
+@pytest.fixture(name="trained", scope="module")
+def fixture_trained(tmp_path_factory):
+    """An l2 network, its checkpoint with an identity, and one without."""
+    folder, net = tmp_path_factory.mktemp("trained"), resnet20(CLASSES, layer="l2")
+    identity = Identity("resnet20", "l2", CLASSES, "cifar10")
+    save_parameters(net.parameters_dict(), folder / "known.ckpt", identity=identity.dumps())
+    save_parameters(net.parameters_dict(), folder / "unknown.ckpt")
+    return net, folder
+
+
+@pytest.mark.parametrize("name, layer", [("known", "none"), ("known", "l2"), ("unknown", "l2")])
+def test_teacher_of_a_checkpoint(trained, name, layer):
+    """Its layers are those of its identity; without one, the option's."""
+    net, folder = trained
+    teacher = ngd.trained_teacher(TASK, options(*NGD, "--teacher", layer, "--teacher_checkpoint_path",
+                                                str(folder / f"{name}.ckpt")))
+    x = ms.Tensor(images(2))
+    np.testing.assert_array_equal(teacher.set_train(False)(x).asnumpy(), net.set_train(False)(x).asnumpy())
+
+
+@pytest.mark.parametrize("name, layer, words", [
+    ("known", "l1", "is a network of layer l2, not l1; leave out --teacher"),
+    ("unknown", "none", "does not say which layers it has"),
+    ("unknown", "conv", "does not fit the network"),
+    ("absent", "l2", "no such checkpoint")])
+def test_teacher_that_is_none(trained, name, layer, words):
+    with pytest.raises(UserError, match=words):
+        ngd.trained_teacher(TASK, options(*NGD, "--teacher", layer, "--teacher_checkpoint_path",
+                                          str(trained[1] / f"{name}.ckpt")))

@@ -25,6 +25,7 @@ from mindspore import nn
 
 from src.adder import Adder2d
 from src.res20_adder import resnet20
+from src.tasks.classification import Loss
 from src.training.step import TrainStep, sgd
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -186,7 +187,7 @@ def test_training_lowers_the_loss():
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(1)
     net = resnet20(10, backend="kernel").set_train()
-    step = TrainStep(net, sgd(net, 30, 0.1, 0.9, 5e-4))
+    step = TrainStep(Loss(net), sgd(net, 30, 0.1, 0.9, 5e-4))
     before = {p.name: p.asnumpy().copy() for p in net.trainable_params()}
     labels = np.arange(32, dtype=np.int32) % 10
     batch = ms.Tensor(images(10)[labels] + 0.3 * images(32)), ms.Tensor(labels)
@@ -198,7 +199,7 @@ def test_training_lowers_the_loss():
 
 TRAINING = """
 net = resnet20(10, backend=BACKEND).set_train()
-step = TrainStep(net, sgd(net, 100, 0.1, 0.9, 5e-4))
+step = TrainStep(Loss(net), sgd(net, 100, 0.1, 0.9, 5e-4))
 x, labels = ms.Tensor(np.ones((BATCH, 3, 32, 32), np.float32)), ms.Tensor(np.zeros(BATCH, np.int32))
 for _ in range(STEPS):
     step(x, labels)[0].asnumpy()
@@ -210,6 +211,7 @@ def peak_memory(batch, backend, steps):
     code = f"""
 import mindspore as ms, numpy as np
 from src.res20_adder import resnet20
+from src.tasks.classification import Loss
 from src.training.step import TrainStep, sgd
 ms.set_context(mode=ms.GRAPH_MODE)
 BATCH, BACKEND, STEPS = {batch}, {backend!r}, {steps}

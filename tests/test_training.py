@@ -12,8 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""train.py as its users run it: a small data set, real processes, kills."""
+"""Training from the options to the files: a small data set, resumed runs, kills of real processes."""
+import contextlib
 import csv
+import importlib
+import io
 import math
 import os
 import shutil
@@ -22,15 +25,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
 import pytest
 import yaml
 
+from src import checkpoint, identity
 from src.data import synthetic
 from src.errors import UserError
 from src.figures import spread
+from src.identity import Identity
+from src.training import progress as progress_module
 from src.training.progress import Progress
 from src.training.run_folder import RunFolder
 
@@ -49,24 +56,51 @@ def _data(tmp_path_factory):
     return folder
 
 
+def arguments(data, output, *options):
+    return ["--device_target", "CPU", "--dataset", "cifar100", "--data_path", str(data), "--allow_small_dataset",
+            "--class_num", "10", "--batch_size", "32", "--epoch_size", str(EPOCHS), "--output_path", str(output),
+            *options]
+
+
 def command(data, output, *options):
-    return [sys.executable, str(ROOT / "train.py"), "--device_target", "CPU", "--dataset", "cifar100", "--data_path",
-            str(data), "--allow_small_dataset", "--class_num", "10", "--batch_size", "32", "--epoch_size", str(EPOCHS),
-            "--output_path", str(output), *options]
+    """The same as a process."""
+    return [sys.executable, str(ROOT / "train.py"), *arguments(data, output, *options)]
 
 
-def train(data, output, *options, **process_options):
-    return subprocess.run(command(data, output, *options), capture_output=True, text=True, timeout=300, check=False,
-                          **process_options)
+def call(program, *options):
+    """Run the main function of an entry point here; returns what it prints. Raises UserError."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(sys, "argv", [program, *map(str, options)])
+        importlib.import_module(program).main()
+    return printed.getvalue()
+
+
+def train(data, output, *options):
+    return call("train", *arguments(data, output, *options))
+
+
+def refused(data, output, *options):
+    """The line that train.py ends with."""
+    with pytest.raises(UserError) as caught:
+        train(data, output, *options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 @pytest.fixture(scope="module", name="whole")
 def _whole(data, tmp_path_factory):
     """An uninterrupted run: its folder and what it printed."""
     output = tmp_path_factory.mktemp("run") / "whole"
-    done = train(data, output)
-    assert done.returncode == 0, done.stderr
-    return output, done.stdout
+    return output, train(data, output)
+
+
+class Killed(BaseException):
+    """Instead of a signal."""
+
+
+def die():
+    raise Killed
 
 
 def kill_after_epoch(data, output, epoch, *options, part="."):
@@ -87,7 +121,10 @@ def assert_same_run(folder, other):
         for key, value in expected.items():
             if isinstance(value, ms.Tensor):
                 assert np.array_equal(value.asnumpy(), got[key].asnumpy()), key
-    for before, after in zip(rows(folder), rows(other), strict=True):
+            else:
+                assert value == got[key], key
+    assert len(rows(folder)) == len(rows(other))
+    for before, after in zip(rows(folder), rows(other)):
         del before["images_per_second"], after["images_per_second"]
         assert before == after
     assert {path.name for path in folder.iterdir()} == {path.name for path in other.iterdir()}
@@ -101,21 +138,23 @@ def rows(output):
         return []
 
 
-def one_error_line(done):
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert done.returncode == 1 and len(errors) == 1 and "Traceback" not in done.stderr, done.stderr
-    return errors[0]
-
-
 def test_run_leaves_what_it_promises(whole):
     output, printed = whole
-    best = output / f"adder_resnet20_cifar100_{round(max(float(r['test_accuracy']) for r in rows(output)) * 1e4):04d}.ckpt"
+    accuracy = max(float(row["test_accuracy"]) for row in rows(output))
+    best = output / f"adder_resnet20_cifar100_{round(accuracy * 1e4):04d}.ckpt"
     names = {"config.yaml", "metrics.csv", "curve.png", "last.ckpt", "train_state.ckpt", best.name}
     assert {path.name for path in output.iterdir()} == names
     assert f"ckpt= {best}" in printed
-    assert len(ms.load_checkpoint(str(output / "last.ckpt"))) == 110
+    for path in (best, output / "last.ckpt"):
+        parameters = checkpoint.load_parameters(path)
+        assert identity.take(parameters, path) == Identity("resnet20", "l1", 10, "cifar100")
+        assert len(parameters) == 110
+    assert "identity" not in ms.load_checkpoint(str(output / "train_state.ckpt"))
     assert (output / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert yaml.safe_load((output / "config.yaml").read_text("utf-8"))["batch_size"] == 32
+    assert (output / "metrics.csv").read_text("utf-8").startswith(
+        "epoch,loss,train_accuracy,test_accuracy,test_top5,images_per_second\n1,")
+    settings = yaml.safe_load((output / "config.yaml").read_text("utf-8"))
+    assert settings["batch_size"] == 32 and settings["devices"] == 1 and "output_path" not in settings
 
 
 def test_progress_is_shown_and_loss_falls(whole):
@@ -126,82 +165,104 @@ def test_progress_is_shown_and_loss_falls(whole):
 
 
 def test_killed_run_resumes_to_the_same_bits(data, whole, tmp_path):
+    """With its own config.yaml as the file of options."""
     output = tmp_path / "killed"
     kill_after_epoch(data, output, 1)
-    kill_after_epoch(data, output, 2)
-    assert train(data, output, "--resume").returncode == 0
+    train(data, output, "--resume", "--config_path", output / "config.yaml")
     assert_same_run(whole[0], output)
 
 
-NGD = ("--config_path", str(ROOT / "config" / "adderngd_cifar100.yaml"), "--teacher_epoch_size", "2")
+def test_state_of_an_older_version_resumes(data, whole, tmp_path, monkeypatch):
+    """Its config.yaml has fewer options and an older name, its checkpoints have no identity."""
+    output, save = tmp_path / "old", RunFolder.save
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(RunFolder, "save", lambda *values: save(*values) or die())
+        train(data, output)
+    settings = yaml.safe_load((output / "config.yaml").read_text("utf-8"))
+    for key in ("task", "network", "method", "weight_gradient"):
+        del settings[key]
+    (output / "config.yaml").write_text(yaml.safe_dump({**settings, "progressive": False}), "utf-8")
+    checkpoint.save_parameters({"nothing": np.zeros(1)}, output / "last.ckpt")
+    assert "weight_gradient full -> sign" in refused(data, output, "--resume", "--weight_gradient", "sign")
+    train(data, output, "--resume")
+    (output / "config.yaml").write_bytes((whole[0] / "config.yaml").read_bytes())
+    assert_same_run(whole[0], output)
+
+
+NGD = ("--config_path", str(ROOT / "config" / "adderngd_resnet20_cifar100.yaml"), "--teacher_epoch_size", "2")
 
 
 def test_distillation_trains_teacher_then_student_and_resumes_both(data, tmp_path):
     """Killed while the teacher trains, and while the student does: the same bits as without."""
     output, killed = tmp_path / "whole", tmp_path / "killed"
-    done = train(data, output, *NGD)
-    assert done.returncode == 0, done.stderr
+    train(data, output, *NGD)
     assert len(rows(output / "teacher")) == 2 and len(rows(output)) == EPOCHS
     assert list(output.glob("adderngd_resnet20_cifar100_*.ckpt"))
     assert list((output / "teacher").glob("adderl2_resnet20_cifar100_*.ckpt"))
-    assert len(ms.load_checkpoint(str(output / "last.ckpt"))) == 110  # nothing that only training needs
+    for path, layer in ((output / "last.ckpt", "l1"), (output / "teacher" / "last.ckpt", "l2")):
+        parameters = checkpoint.load_parameters(path)
+        assert identity.take(parameters, path).layer == layer
+        assert len(parameters) == 110  # nothing that only training needs
+    settings = yaml.safe_load((output / "teacher" / "config.yaml").read_text("utf-8"))
+    assert settings["teacher_epoch_size"] == 2 and "temperature" not in settings and "layer" not in settings
     kill_after_epoch(data, killed, 1, *NGD, part="teacher")
     kill_after_epoch(data, killed, 1, *NGD)
-    assert train(data, killed, *NGD, "--resume").returncode == 0
+    train(data, killed, *NGD, "--resume")
     assert_same_run(output / "teacher", killed / "teacher")
     assert_same_run(output, killed)
-    message = one_error_line(train(data, killed, *NGD, "--resume", "--temperature", "2"))
-    assert "temperature 4.0 -> 2.0" in message
+    assert "temperature 4.0 -> 2.0" in refused(data, killed, *NGD, "--resume", "--temperature", "2")
+    ready = tmp_path / "ready"
+    train(data, ready, *NGD, "--teacher_checkpoint_path", output / "teacher" / "last.ckpt", "--teacher", "none")
+    assert not (ready / "teacher").exists()
+    for name, value in ms.load_checkpoint(str(output / "last.ckpt")).items():
+        assert name == "identity" or np.array_equal(
+            value.asnumpy(), ms.load_checkpoint(str(ready / "last.ckpt"))[name].asnumpy()), name
 
 
-def test_teacher_from_a_checkpoint(data, whole, tmp_path):
-    """No teacher is trained; one that does not fit is refused before anything is written."""
-    ready = str(whole[0] / "last.ckpt")
-    output = tmp_path / "student"
-    options = ("--teacher_checkpoint_path", ready, "--logits_weight", "1", "--epoch_size", "1")
-    done = train(data, output, "--teacher", "l1", *options)
-    assert done.returncode == 0, done.stderr
-    assert not (output / "teacher").exists() and list(output.glob("adderngd_resnet20_cifar100_*.ckpt"))
-    assert "does not fit the network" in one_error_line(train(data, tmp_path / "no", "--teacher", "conv", *options))
+def test_teacher_that_does_not_fit(data, whole, tmp_path):
+    """It is refused before anything is written."""
+    ready = ("--method", "ngd", "--logits_weight", "1", "--teacher_checkpoint_path", str(whole[0] / "last.ckpt"))
+    assert "layer l1, not conv" in refused(data, tmp_path / "no", *ready, "--teacher", "conv")
+    assert "does not fit the network" in refused(data, tmp_path / "no", *ready, "--class_num", "11")
+    assert "cannot begin with the weights" in refused(data, tmp_path / "no", *ready, "--layer", "conv", "--inherit")
     assert not (tmp_path / "no").exists()
 
 
 def test_student_begins_with_what_it_inherits(data, whole, tmp_path):
     """At hardly any learning rate it still has the teacher's filters, and not those of its own seed."""
     teacher = whole[0] / "last.ckpt"
-    options = ("--teacher", "l1", "--teacher_checkpoint_path", str(teacher), "--epoch_size", "1", "--lr", "1e-8")
-    assert train(data, tmp_path / "student", *options, "--inherit").returncode == 0
+    train(data, tmp_path / "student", "--method", "ngd", "--teacher_checkpoint_path", teacher, "--epoch_size", "1",
+          "--lr", "1e-8", "--inherit")
     own, given = (ms.load_checkpoint(str(path)) for path in (tmp_path / "student" / "last.ckpt", teacher))
     for name in (name for name in given if name.endswith(".adder")):
         np.testing.assert_allclose(own[name].asnumpy(), given[name].asnumpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("options, words", [
-    (("--layer", "l2", "--progressive"), "only gradients of layer l1"),
-    (("--teacher", "l2"), "a teacher teaches nothing"),
-    (("--teacher", "conv", "--inherit"), "cannot begin with the weights of a teacher of conv")])
-def test_parts_that_would_do_nothing(data, tmp_path, options, words):
-    assert words in one_error_line(train(data, tmp_path / "run", *options))
+def test_options_that_make_no_sense_together(data, tmp_path):
+    """tests/test_distill.py has the others; nothing is read or written."""
+    assert "method alone has no teacher" in refused(tmp_path / "no data", tmp_path / "run", "--teacher", "l2")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name, model", [("adder", "adder"), ("adderl2", "adderl2"), ("cnn", "cnn")])
 def test_configurations_of_single_networks(data, tmp_path, name, model):
-    """Each trains, is evaluated by eval.py with the same file of settings, and gives what train.py said."""
-    settings = ["--config_path", str(ROOT / "config" / f"{name}_cifar100.yaml")]
-    done = train(data, tmp_path, *settings, "--epoch_size", "1", "--validation_size", "64")
-    assert done.returncode == 0 and "validation accuracy" in done.stdout, done.stderr
+    """Each trains, is evaluated by eval.py without being told what it is, and gives what train.py said."""
+    settings = ["--config_path", ROOT / "config" / f"{name}_resnet20_cifar100.yaml"]
+    assert " validation accuracy " in train(data, tmp_path, *settings, "--epoch_size", "1", "--validation_size", "64")
     (best,) = tmp_path.glob(f"{model}_resnet20_cifar100_*.ckpt")
-    done = subprocess.run([sys.executable, str(ROOT / "eval.py"), "--device_target", "CPU", "--eval_dataset_path",
-                           str(data), "--allow_small_dataset", "--class_num", "10", "--checkpoint_file_path", str(best),
-                           *settings], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0 and f"ckpt= {best}" in done.stdout, done.stderr
+    assert f"ckpt= {best}" in call("eval", "--device_target", "CPU", "--eval_dataset_path", data,
+                                   "--allow_small_dataset", "--checkpoint_file_path", best)
+
+
+def one_error_line(done):
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 1 and len(errors) == 1 and "Traceback" not in done.stderr, done.stderr
+    return errors[0]
 
 
 def figures(data, output, *runs):
     return subprocess.run([sys.executable, "-m", "src.figures", *map(str, runs), "--data_path", str(data),
-                           "--output_path", str(output)], cwd=ROOT, capture_output=True, text=True, timeout=300,
-                          check=False)
+                           "--output_path", str(output)], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_pictures_of_a_run(data, whole, tmp_path):
@@ -212,7 +273,7 @@ def test_pictures_of_a_run(data, whole, tmp_path):
     assert all(content.startswith(b"\x89PNG") for content in pictures.values())
 
 
-@pytest.mark.parametrize("change", [{}, {"layer": "l3"}, {"dataset": "mnist"}])
+@pytest.mark.parametrize("change", [{}, {"layer": "l3"}, {"dataset": "imagenet"}])
 def test_pictures_of_nothing(data, whole, tmp_path, change):
     if change:
         settings = yaml.safe_load((whole[0] / "config.yaml").read_text("utf-8"))
@@ -231,29 +292,90 @@ def test_spread_of_features():
 def test_finished_run_is_neither_repeated_nor_overwritten(data, whole):
     output, _ = whole
     before = {path: path.read_bytes() for path in output.iterdir()}
-    assert "--resume continues it" in one_error_line(train(data, output))
-    again = train(data, output, "--resume")
-    assert again.returncode == 0 and "best: " in again.stdout
-    assert "lr 0.1 -> 0.2" in one_error_line(train(data, output, "--resume", "--lr", "0.2"))
+    assert "--resume continues it" in refused(data, output)
+    assert "best: " in train(data, output, "--resume")
+    assert "lr 0.1 -> 0.2" in refused(data, output, "--resume", "--lr", "0.2")
     assert before == {path: path.read_bytes() for path in output.iterdir()}
 
 
 def test_infinite_loss_stops_with_the_checkpoint_kept(data, tmp_path):
     """A rate that overflows at once: nothing is written, and the message says where it happened."""
-    done = train(data, tmp_path / "run", "--lr", "1e38", "--eta", "0")
-    assert "epoch 1, step" in one_error_line(done)
+    assert "epoch 1, step" in refused(data, tmp_path / "run", "--lr", "1e38", "--eta", "0")
     assert not list((tmp_path / "run").glob("*.ckpt"))
+
+
+# What is shown.
+
+TASK = SimpleNamespace(train_metrics=("accuracy",), metrics=("accuracy", "top5"), batch_size=4)
+
+
+class Value:
+    """A number on a device: to ask for it is to wait for the device."""
+
+    asked = 0
+
+    def __init__(self, value):
+        self.value = value
+
+    def __float__(self):
+        Value.asked += 1
+        return self.value
+
+
+@pytest.fixture(name="clock")
+def fixture_clock(monkeypatch):
+    """A clock that stands still unless it is set."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def test_progress_asks_for_values_where_it_shows_them(clock, capsys):
+    """The first step, of 100 s, is in no rate; then 11 steps of 1 s: a line after more than 10 s, one at the end."""
+    progress = Progress(epochs=2, steps=13, task=TASK)
+    progress.begin(1)
+    clock.now += 100
+    progress.step(Value(4.0), Value(0.5))
+    asked = []
+    for _ in range(12):
+        clock.now += 1
+        before = Value.asked
+        progress.step(Value(2.0), Value(1.0))
+        asked.append(Value.asked - before)
+    assert asked == [*10 * [0], 22, 2]
+    assert capsys.readouterr().out == (
+        "epoch 1/2 step 12/13 loss 2.1667 accuracy 0.9583 4 images/s, 0:00:14 left\n"
+        "epoch 1/2 step 13/13 loss 2.1538 accuracy 0.9615 4 images/s, 0:00:13 left\n")
+    assert progress.result() == {"epoch": 1, "loss": 2.153846, "train_accuracy": 0.961538, "images_per_second": 4.0}
+    progress.begin(2)
+    for _ in range(13):
+        clock.now += 0.5
+        progress.step(1.0, 0.25)
+    assert progress.result() == {"epoch": 2, "loss": 1.0, "train_accuracy": 0.25, "images_per_second": 8.0}
+
+
+def test_progress_of_one_step_an_epoch(clock):
+    """There is nothing to time but what compiles."""
+    progress = Progress(epochs=1, steps=1, task=TASK, ranks=2, show=False)
+    progress.begin(1)
+    clock.now += 2
+    progress.step(1.0, 0.25)
+    assert progress.result()["images_per_second"] == 4.0
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
 def test_progress_refuses_a_loss_that_is_not_finite(loss):
-    progress = Progress(1, 2, 4, show=False)
+    """When it asks, and with the step that had it first."""
+    progress = Progress(1, 4, TASK, show=False)
     progress.begin(1)
-    progress.step(1.0, 2)
-    with pytest.raises(UserError, match="step 2"):
-        progress.step(loss, 2)
-    assert progress.result()["loss"] == 1.0
+    progress.step(1.0, 0.5)
+    progress.step(loss, 0.5)
+    progress.step(math.nan, 0.5)
+    with pytest.raises(UserError, match=f"became {loss} in epoch 1, step 2"):
+        progress.step(math.nan, 0.5)
 
+
+# What a run leaves where it fails.
 
 @pytest.mark.parametrize("name, size", [("train_state.ckpt", 100_000), ("metrics.csv", 70), ("config.yaml", 0)])
 def test_damaged_state_is_one_line(data, whole, tmp_path, name, size):
@@ -261,14 +383,30 @@ def test_damaged_state_is_one_line(data, whole, tmp_path, name, size):
     shutil.copytree(whole[0], output)
     (output / name).write_bytes((output / name).read_bytes()[:size])
     before = {path: path.read_bytes() for path in output.iterdir()}
-    assert name in one_error_line(train(data, output, "--resume"))
+    assert name in refused(data, output, "--resume")
     assert before == {path: path.read_bytes() for path in output.iterdir()}
 
 
-def test_full_disk_is_one_line_and_loses_nothing(data, whole, tmp_path):
+@pytest.mark.parametrize("extras", [
+    {"best": "../precious_1234.ckpt"}, {"best": "precious_1234.ckpt"}, {"best": "net_cifar100_/../x_1234.ckpt"},
+    {"best": "/precious_1234.ckpt"}, {"best": 3}, {"epoch": "abc"}, {"epoch": -1}, {"epoch": math.nan},
+    {"best_accuracy": "x"}, {"best_accuracy": math.inf}, {"best_accuracy": None}], ids=str)
+def test_state_that_says_nonsense(tmp_path, extras):
+    """Above all, it does not choose what is removed for a better network."""
+    net = ms.nn.Dense(2, 2)
+    values = {"epoch": 1, "best": "net_cifar100_1234.ckpt", "best_accuracy": 0.1234, **extras}
+    checkpoint.save_parameters(net.parameters_dict(), tmp_path / "train_state.ckpt",
+                               **{key: value for key, value in values.items() if value is not None})
+    (tmp_path / "config.yaml").write_text("seed: 1\n", "utf-8")
+    with pytest.raises(UserError, match="train_state.ckpt is no training state of this run"):
+        run_folder(tmp_path).resume(net)
+
+
+def test_full_disk_is_one_line_and_loses_nothing(data, tmp_path):
     """A limit on file sizes stands in for a full disk."""
     output = tmp_path / "run"
-    done = train(data, output, preexec_fn=_limit_file_size)
+    done = subprocess.run(command(data, output), capture_output=True, text=True, check=False,
+                          preexec_fn=_limit_file_size)
     assert "cannot write" in one_error_line(done)
     assert not list(output.glob("*.ckpt")) and not list(output.glob(".*"))
 
@@ -279,32 +417,51 @@ def _limit_file_size():
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
 
+def run_folder(path):
+    return RunFolder(path, "net_cifar100", {"seed": 1}, TASK, "nobody")
+
+
+def row(epoch, accuracy):
+    return {"epoch": epoch, "loss": 1.0, "train_accuracy": 0.5, "images_per_second": 1.0, "test_accuracy": accuracy,
+            "test_top5": 1.0}
+
+
 def test_best_checkpoint_replaces_only_the_runs_own(tmp_path):
     """A published checkpoint that lies in the output folder is not the run's to delete."""
-    (tmp_path / "adder_resnet20_cifar100_9999.ckpt").write_bytes(b"published")
+    (tmp_path / "net_cifar100_9999.ckpt").write_bytes(b"published")
     net = ms.nn.Dense(2, 2)
-    run = RunFolder(tmp_path, "adder_resnet20_cifar100", {})
+    run = run_folder(tmp_path)
     run.start()
     for epoch, accuracy in enumerate((0.5, 0.25, 0.75), start=1):
-        run.save(net, net, {"epoch": epoch, "loss": 1.0, "train_accuracy": 0.5, "images_per_second": 1.0,
-                            "test_accuracy": accuracy, "test_top5": 1.0})
-    names = sorted(path.name for path in tmp_path.glob("adder*.ckpt"))
-    assert names == ["adder_resnet20_cifar100_7500.ckpt", "adder_resnet20_cifar100_9999.ckpt"]
+        run.save(net, net, row(epoch, accuracy))
+    names = sorted(path.name for path in tmp_path.glob("net*.ckpt"))
+    assert names == ["net_cifar100_7500.ckpt", "net_cifar100_9999.ckpt"]
 
 
-class Killed(BaseException):
-    """Instead of a signal."""
+def test_columns_and_the_best_are_those_of_the_task(tmp_path):
+    """Another task, whose networks are compared by something else and not every epoch."""
+    net = ms.nn.Dense(2, 2)
+    task = SimpleNamespace(train_metrics=(), metrics=("psnr", "ssim"))
+    run = RunFolder(tmp_path, "net_patches", {}, task, "nobody")
+    run.start()
+    for epoch, (psnr, ssim) in enumerate([(0.5, 0.1), (None, None), (0.25, 0.9)], start=1):
+        run.save(net, net, {"epoch": epoch, "loss": 1.0, "test_psnr": psnr, "test_ssim": ssim,
+                            "images_per_second": 2.0})
+    assert (tmp_path / "metrics.csv").read_text("utf-8").splitlines() == [
+        "epoch,loss,test_psnr,test_ssim,images_per_second", "1,1.0,0.5,0.1,2.0", "2,1.0,,,2.0", "3,1.0,0.25,0.9,2.0"]
+    assert (tmp_path / "net_patches_5000.ckpt").exists() and (tmp_path / "curve.png").exists()
+    again = RunFolder(tmp_path, "net_patches", {}, task, "nobody")
+    assert again.resume(net) == 3 and len(again.rows) == 3 and again.best == "net_patches_5000.ckpt"
 
 
 def test_a_kill_between_any_two_files_loses_nothing(tmp_path, monkeypatch):
     """Two epochs, killed before the n-th rename, then resumed: the same files as without."""
     def run_to_the_end(folder):
         net = ms.nn.Dense(2, 2, weight_init="zeros", bias_init="zeros")
-        run = RunFolder(folder, "net_cifar100", {"seed": 1})
+        run = run_folder(folder)
         for epoch in range(run.resume(net) + 1, 3):
             net.weight.set_data(net.weight + epoch)
-            run.save(net, net, {"epoch": epoch, "loss": 1.0, "train_accuracy": 0.5, "images_per_second": 1.0,
-                                "test_accuracy": 0.3 * epoch, "test_top5": 1.0})
+            run.save(net, net, row(epoch, 0.3 * epoch))
 
     def content(folder):
         weights = {path.name: ms.load_checkpoint(str(path)) for path in sorted(folder.glob("*.ckpt"))}
