@@ -42,7 +42,8 @@ def write(parent, classes=("cat", "dog"), train=6, test=3, test_folder="test"):
         for label, each in enumerate(classes):
             (parent / name / each).mkdir(parents=True)
             for number in range(count):
-                picture(100 * label + number, (30 + number % 9, 50 - number % 9)).save(parent / name / each / f"{number}.png")
+                image = picture(100 * label + number, (30 + number % 9, 50 - number % 9))
+                image.save(parent / name / each / f"{number}.png")
     return parent
 
 

@@ -146,7 +146,8 @@ def create_dataset(name, folder, split, batch_size, seed=0, workers=1, shards=1,
         name (str): a key of `SETS`.
         folder (Path): what `prepare` returned.
         split (str): "train", "test", or "validation": `validation_size` of the training images, which "train" then
-            leaves out; treated as test images. They are the last ones, or spread evenly where images lie class by class.
+            leaves out; treated as test images. They are the last ones, or spread evenly where images lie class by
+            class.
         batch_size (int): images in a batch.
         seed (int): of shuffling and augmentation.
         workers (int): threads for the augmentation.
