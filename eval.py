@@ -12,25 +12,29 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Evaluate a checkpoint of Adder ResNet-20, float or quantised."""
-from src import checkpoint, data as dataset, device, errors
-from src.config import get_config
+"""Evaluate a checkpoint, float or quantised."""
+import dataclasses
+
+from src import checkpoint, device, errors, loading
+from src.config import get_config, pick
 from src.folding import fold
-from src.quant.cells import load_network
-from src.training.step import evaluate
+from src.networks import NETWORKS
+from src.tasks import TASKS
 
 
 def main():
     config = get_config(__doc__)
-    path = checkpoint.find_checkpoint(config.checkpoint_file_path, config.layer)
+    path = checkpoint.find_checkpoint(config.checkpoint_file_path)
     device.set_up(config.device_target, config.device_id, config.mode)
-    folder = dataset.prepare(config.dataset, config.eval_dataset_path, ("test",), config.allow_small_dataset,
-                             config.class_num)
-    net = load_network(path, dataset.class_count(config.dataset, config.class_num), config.backend, config.layer)
-    data = dataset.create_dataset(config.dataset, folder, "test", config.batch_size)
-    top1, top5 = evaluate(fold(net, config.backend), data)
-    print(f"result: {round(top1, 6)} ckpt= {path}")
-    print(f"top-5: {round(top5, 6)}")
+    net, identity = loading.load(path, config, config.backend)
+    task = TASKS[config.task]
+    options = dataclasses.replace(pick(task.Options, config), data_path=config.eval_dataset_path, validation_size=0,
+                                  dataset=identity.dataset, class_num=identity.class_num)
+    task = task(options, NETWORKS[identity.network].size, splits=("test",))
+    first, *others = zip(task.titles, task.evaluate(fold(net, config.backend)).values())
+    print(f"result: {round(first[1], 6)} ckpt= {path}")
+    for title, value in others:
+        print(f"{title}: {round(value, 6)}")
 
 
 if __name__ == "__main__":

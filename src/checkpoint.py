@@ -23,7 +23,6 @@ from src.files import replacing
 
 # A published or best checkpoint: <model>_<dataset>_<accuracy * 10,000>.ckpt
 BEST_NAME = re.compile(r".+_\d{4,5}\.ckpt")
-LAYERS = {"adder": "l1", "adderngd": "l1", "adderl2": "l2", "cnn": "conv"}  # of the models
 
 
 def save_parameters(parameters, path, **extra):
@@ -45,23 +44,22 @@ def save_parameters(parameters, path, **extra):
         raise UserError(f"cannot write {path}: {_reason(error)}") from error
 
 
-def find_checkpoint(path, layer="l1"):
+def weights(net):
+    """The parameters of a network that decide its outputs: without `mix` of `src.adder`, which only training needs."""
+    return {name: value for name, value in net.parameters_dict().items() if name.rsplit(".", 1)[-1] != "mix"}
+
+
+def find_checkpoint(path):
     """Return `path` itself if it is a file, or the one best checkpoint of a folder.
 
     Args:
         path (str | Path): the file or folder.
-        layer (str): of the network that will take it. Those of l1 and l2 have the same parameters, only the names of
-            their checkpoints tell them apart.
 
     Raises:
-        UserError: nothing there, several best checkpoints, or one that is named after another layer.
+        UserError: nothing there, or several best checkpoints.
     """
     path = Path(path)
-    file = path if path.is_file() else _best_checkpoint(path)
-    written = LAYERS.get(file.name.split("_resnet20_")[0], layer)
-    if written != layer:
-        raise UserError(f"{file}: a network of layer {written}, not {layer}")
-    return file
+    return path if path.is_file() else _best_checkpoint(path)
 
 
 def _best_checkpoint(path):

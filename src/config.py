@@ -14,19 +14,21 @@
 # ============================================================================
 """Options: default_config.yaml, overridden by another YAML file, overridden by the command line."""
 import argparse
+import dataclasses
 import math
+import re
 from pathlib import Path
 
-import yaml
-
+from src import yaml_files
 from src.errors import UserError
 
-LEAST = {"batch_size": 1, "epoch_size": 1, "eval_interval": 1, "num_parallel_workers": 1, "class_num": 0, "device_id": 0,
-         "validation_size": 0, "seed": 0, "lr": 1e-8, "momentum": 0.0, "weight_decay": 0.0, "eta": 0.0,
-         "teacher_epoch_size": 0, "teacher_eta": 0.0, "intra_weight": 0.0, "inter_weight": 0.0, "logits_weight": 0.0,
-         "features_weight": 0.0, "temperature": 1e-3}
-MOST = {"seed": 2 ** 32 - 1}
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "default_config.yaml"
+# What may be another value when a run is resumed: where things lie, what is shown, what other programs use.
+NOT_DECIDING = ("config_path", "given", "device_target", "device_id", "run_distribute", "data_path",
+                "eval_dataset_path", "output_path", "resume", "eval_interval", "checkpoint_file_path", "file_format",
+                "file_name")
+RECORDED = ("devices",)  # what config.yaml of a run has beside the options
+EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # PyYAML takes 1e-4, a number in YAML 1.2, for text
 
 
 def get_config(description, arguments=None):
@@ -37,33 +39,35 @@ def get_config(description, arguments=None):
         arguments (list[str]): command line without the program's name; `sys.argv[1:]` if None.
 
     Returns:
-        argparse.Namespace with one attribute for every key of default_config.yaml.
+        argparse.Namespace with one attribute for every key of default_config.yaml, `config_path`, and `given`: the set
+        of the keys that the command line or the file of --config_path names.
 
     Raises:
         UserError: a file that cannot be read, an unknown key, a value of the wrong type, out of range or not
             among the choices.
         SystemExit: code 0 after --help.
     """
-    defaults, helps, choices = _documents(DEFAULT_CONFIG)
-    parser = _Parser(description=description, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--config_path", metavar="FILE", help="YAML file whose values replace the defaults")
-    for key, value in defaults.items():
-        if isinstance(value, bool):
-            parser.add_argument(f"--{key}", nargs="?", const=True, default=value, type=_bool, help=helps[key])
-        else:
-            parser.add_argument(f"--{key}", default=value, type=type(value), choices=choices.get(key), help=helps[key])
-    path = parser.parse_known_args(arguments)[0].config_path
-    if path is not None:
-        values = _documents(Path(path))[0]
-        for key, value in values.items():
-            values[key] = _checked(f"{path}: {key}", value, defaults.get(key), choices.get(key))
-        parser.set_defaults(**values)
-    config = parser.parse_args(arguments)
-    for key, least in LEAST.items():
-        if not least <= getattr(config, key) <= MOST.get(key, math.inf):  # false for NaN
-            most = f" and at most {MOST[key]}" if key in MOST else ""
-            raise UserError(f"{key} must be at least {least}{most}, not {getattr(config, key)}")
-    return config
+    defaults, groups, choices, ranges = yaml_files.documents(DEFAULT_CONFIG)
+    parser = _parser(description, defaults, groups, choices)
+    # Every key begins as None, which no option can be: what is another value in the end was given.
+    config = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(defaults)))
+    given = {key: value for key, value in vars(config).items() if key in defaults and value is not None}
+    if config.config_path is not None:
+        given = {**_file_values(Path(config.config_path), defaults, choices), **given}
+    values = {**defaults, **given}
+    for key, ends in ranges.items():
+        _check_range(key, values[key], *ends)
+    return argparse.Namespace(**values, config_path=config.config_path, given=set(given))
+
+
+def pick(cls, config):
+    """A dataclass of options, each field from the key of its name. Raises UserError if the dataclass refuses them."""
+    return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
+
+
+def decides(config):
+    """The options that decide the result of a training run, as a dictionary; a resumed run must have the same."""
+    return {key: value for key, value in vars(config).items() if key not in NOT_DECIDING}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -73,23 +77,37 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see --help)")
 
 
-def _documents(path):
-    """The YAML documents of a file, as dictionaries."""
-    try:
-        documents = list(yaml.safe_load_all(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
-    if not documents or not all(isinstance(document, dict) for document in documents):
-        raise UserError(f"{path}: expected `key: value` lines")
-    return documents
+def _parser(description, defaults, groups, choices):
+    parser = _Parser(description=description, allow_abbrev=False,
+                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--config_path", metavar="FILE", help="YAML file whose values replace the defaults")
+    for title, helps in groups.items():
+        group = parser.add_argument_group(title)
+        for key, text in helps.items():
+            form = {"nargs": "?", "const": True, "type": _bool} if isinstance(defaults[key], bool) else {
+                "type": type(defaults[key]), "choices": choices.get(key)}
+            group.add_argument(f"--{key}", default=defaults[key], help=text, **form)
+    return parser
+
+
+def _bool(text):
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+def _file_values(path, defaults, choices):
+    """The options of a YAML file, config.yaml of a run among them, in the types of their defaults."""
+    return {key: _checked(f"{path}: {key}", value, defaults.get(key), choices.get(key))
+            for key, value in yaml_files.values(path).items() if key not in RECORDED}
 
 
 def _checked(name, value, default, choices):
     """A value from YAML in the type of its default."""
     if default is None:
         raise UserError(f"{name}: unknown key")
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
+    if isinstance(default, float) and (type(value) is int or isinstance(value, str) and EXPONENT.fullmatch(value)):
+        value = float(str(value))
     if type(value) is not type(default):
         raise UserError(f"{name}: {value!r} is not of type {type(default).__name__}")
     if choices and value not in choices:
@@ -97,7 +115,7 @@ def _checked(name, value, default, choices):
     return value
 
 
-def _bool(text):
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() == "true"
+def _check_range(key, value, least, most=None):
+    if not (-math.inf < value < math.inf and least <= value and (most is None or value <= most)):  # false for NaN
+        ends = f"at least {least}" + ("" if most is None else f" and at most {most}")
+        raise UserError(f"{key} must be a finite number, {ends}, not {value}")

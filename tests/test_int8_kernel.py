@@ -20,7 +20,9 @@ import numpy as np
 import pytest
 
 from benchmarks.binding import bind
-from src.kernels import cpu
+from src import kernels
+from src.kernels import build
+from src.kernels.geometry import Geometry
 
 # x [N, H, W, C], w, stride and padding; channels that are no multiple of 8, filters that are none of a block.
 SHAPES = [((1, 1, 1, 1), (1, 1, 1, 1), 1, 0), ((2, 7, 9, 5), (17, 5, 3, 3), 2, 1),
@@ -64,22 +66,22 @@ def check_int8(library):
     """Compare a library's functions with NumPy, by the convention that MindSpore calls them with."""
     for stride, padding, x, w, s, constants, residuals in cases():
         got = np.full(s.shape, -1, np.int32)
-        assert bind(library.AdderInt8, [x, w, np.array([stride, padding, 2, 1], np.int32), got])() == 0
+        geometry = np.zeros((stride, padding + 1), np.uint8)
+        assert bind(library.AdderInt8, [x, w, geometry, got])() == 0
         assert np.array_equal(got, s)
         for residual in residuals:
-            size = residual[0].itemsize if residual else 0
-            geometry, y = np.array([stride, padding, 2, 1, TOP, size], np.int32), np.full(s.shape, 255, np.uint8)
-            assert bind(library.AdderInt8Folded, [x, w, *constants, *residual, geometry, y])() == 0
+            top, y = np.array([TOP], np.float32), np.full(s.shape, 255, np.uint8)
+            assert bind(library.AdderInt8Folded, [x, w, *constants, *residual, top, geometry, y])() == 0
             assert np.array_equal(y, folded(s, *constants, *residual))
     x = np.random.default_rng(0).normal(100, 100, (3, 5, 7, 3)).astype(np.float32)
     x[0, 0, 0] = 2.5, 3.5, 254.5
     y = np.zeros((3, 7, 3, 5), np.uint8)
-    assert bind(library.QuantiseInt8, [x, np.array([2, 255], np.int32), y])() == 0
+    assert bind(library.QuantiseInt8, [x, np.array([255], np.float32), np.zeros(1, np.uint8), y])() == 0
     assert np.array_equal(y, np.clip(np.rint(x), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
 
 
 def test_installed_library():
-    check_int8(ctypes.CDLL(str(cpu.library_path("adder_int8_cpu.cc"))))
+    check_int8(ctypes.CDLL(str(build.cpu_library())))
 
 
 @pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
@@ -88,15 +90,16 @@ def test_operators(mode):
     ms.set_context(mode=mode)
     for stride, padding, x, w, s, constants, residuals in list(cases())[1:3]:
         tensors = [ms.Tensor(value) for value in (x, w)]
-        assert np.array_equal(cpu.int8_responses(stride, padding)(*tensors).asnumpy(), s)
-        assert np.array_equal(cpu.int8_responses(1, padding)(*tensors).asnumpy(), responses(x, w, 1, padding))
-        for residual, dtype in zip(residuals, (None, ms.uint8, ms.int32)):
+        for step, wanted in ((stride, s), (1, responses(x, w, 1, padding))):
+            operation = kernels.operation("int8_responses", "kernel", Geometry(step, padding))
+            assert np.array_equal(operation(*tensors).asnumpy(), wanted)
+        for residual in residuals:
             more = [ms.Tensor(value) for value in (*constants, *residual)]
-            y = cpu.int8_folded(stride, padding, TOP, dtype)(*tensors, *more).asnumpy()
-            assert np.array_equal(y, folded(s, *constants, *residual))
+            operation = kernels.operation("int8_folded", "kernel", Geometry(stride, padding), top=TOP)
+            assert np.array_equal(operation(*tensors, *more).asnumpy(), folded(s, *constants, *residual))
 
 
 def test_other_types_are_refused():
     x, w = ms.Tensor(np.ones((1, 4, 4, 3), np.int8)), ms.Tensor(np.ones((2, 3, 3, 3), np.uint8))
-    with pytest.raises(TypeError, match="the kernel takes UInt8, UInt8, not Tensor.Int8., Tensor.UInt8."):
-        cpu.int8_responses(1, 1)(x, w)
+    with pytest.raises(TypeError, match="the adder kernel takes tensors of UInt8, UInt8, not Tensor.Int8., Tensor.UIn"):
+        kernels.operation("int8_responses", "kernel", Geometry(1, 1))(x, w)

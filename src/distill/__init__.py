@@ -12,4 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Methods of training: norm-guided distillation."""
+"""Methods of training: the only table of them. A new one is its file and a line here.
+
+A method is a module with `Options`, the dataclass of the options that it takes, which refuses those that make no sense
+together, and `train(trainer, options, path, settings)`, which trains into the folder `path`.
+"""
+from src.distill import alone, ngd
+
+METHODS = {"alone": alone, "ngd": ngd}

@@ -17,11 +17,126 @@
 A reconstruction: of AdderNGD (IEEE TIP 2023, DOI 10.1109/TIP.2023.3318940) only the idea is public, no formula. The
 terms are those of its nearest published relatives.
 """
-import math
+import argparse
+import dataclasses
 
 import mindspore as ms
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
+
+from src import checkpoint, identity
+from src.distill.learner import Learner
+from src.errors import UserError
+from src.folding import fold
+from src.kinds import KINDS
+from src.networks import NETWORKS
+
+STUDENT_ONLY = ("layer", "eta", "epoch_size", "weight_gradient", "teacher_checkpoint_path", "inherit", "logits_weight",
+                "features_weight", "temperature")  # do not decide what a teacher becomes
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Learner):
+    """Options of the student, those of its network first, and of its teacher, as in default_config.yaml."""
+    teacher: str
+    teacher_checkpoint_path: str
+    teacher_epoch_size: int
+    teacher_eta: float
+    intra_weight: float
+    inter_weight: float
+    inherit: bool
+    logits_weight: float
+    features_weight: float
+    temperature: float
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.teacher == "none" and not self.teacher_checkpoint_path:
+            raise UserError("method ngd needs a teacher: --teacher, or --teacher_checkpoint_path of a trained one")
+        if not (self.logits_weight or self.features_weight or self.inherit):
+            raise UserError("a teacher teaches nothing without logits_weight, features_weight or inherit")
+
+    def teacher_learner(self, network, layer):
+        """The teacher, as a network that learns."""
+        return Learner(network, layer, self.teacher_eta, self.backend, self.seed,
+                       self.teacher_epoch_size or self.epoch_size, "full")
+
+
+def train(trainer, options, path, settings):
+    """Train a teacher in the folder `teacher` of the run, or take a trained one; then a student.
+
+    Args:
+        trainer (Trainer): of the task.
+        options (Options): of the method.
+        path (Path): folder of the run.
+        settings (dict): see `src.training.run_folder.RunFolder`.
+
+    Raises:
+        UserError: the checkpoint of the teacher cannot be had, or student and teacher do not fit together; see
+            `src.training.trainer.Trainer.fit`.
+    """
+    settings = {**settings, "teacher_epoch_size": options.teacher_epoch_size or options.epoch_size}
+    student, begin_epoch = options.build(trainer.task)
+    if options.teacher_checkpoint_path:
+        teacher = trained_teacher(trainer.task, options)
+        check_pair(student, teacher, options)
+    else:
+        learner = options.teacher_learner(options.network, options.teacher)
+        teacher, _ = learner.build(trainer.task)
+        check_pair(student, teacher, options)
+        train_teacher(trainer, teacher, learner, options, path / "teacher", settings)
+    if options.inherit:
+        inherit(student, teacher)
+    prefix = "adderngd" if options.layer == "l1" else KINDS[options.layer].prefix
+    trainer.fit(student, options.run_folder(trainer, path, prefix, settings), options.epoch_size,
+                distillation(teacher, options), begin_epoch)
+
+
+def trained_teacher(task, options):
+    """The network of a checkpoint, which says of what it is, or leaves it to the options. Raises UserError."""
+    path = checkpoint.find_checkpoint(options.teacher_checkpoint_path)
+    parameters = checkpoint.load_parameters(path)
+    known = identity.take(parameters, path)
+    if known is None and options.teacher == "none":
+        raise UserError(f"{path} does not say which layers it has: --teacher does")
+    if known is not None and options.teacher not in ("none", known.layer):
+        raise UserError(f"{path} is a network of layer {known.layer}, not {options.teacher}; leave out --teacher")
+    known = identity.settle(known, argparse.Namespace(network=options.network, layer=options.teacher, given=(),
+                                                      dataset=task.dataset, class_num=task.class_num), path)
+    if NETWORKS[known.network].size != NETWORKS[options.network].size:
+        raise UserError(f"{path}: {known.network} takes images of another size than {options.network}")
+    net, _ = options.teacher_learner(known.network, known.layer).build(task)
+    checkpoint.fill(net, parameters, path)
+    return net
+
+
+def train_teacher(trainer, teacher, learner, options, path, settings):
+    """Train a teacher, whose features are drawn to the centres of their classes."""
+    objective = None
+    if options.intra_weight or options.inter_weight:
+        objective = CentreLoss(trainer.task.class_num, teacher.feature_size, options.intra_weight, options.inter_weight)
+    settings = {key: value for key, value in settings.items() if key not in STUDENT_ONLY}
+    run = learner.run_folder(trainer, path, KINDS[learner.layer].prefix, settings)
+    trainer.fit(teacher, run, learner.epoch_size, objective)
+
+
+def check_pair(student, teacher, options):
+    """Refuse parts of distillation for which two networks must have something in common."""
+    shapes = [{name: value.shape for name, value in checkpoint.weights(net).items()} for net in (student, teacher)]
+    if options.inherit and shapes[0] != shapes[1]:
+        raise UserError(f"inherit: {options.network} of layer {options.layer} cannot begin with the weights of another "
+                        "network or kind of layers")
+    if options.features_weight and student.feature_size != teacher.feature_size:
+        raise UserError(f"features_weight: {student.feature_size} features of the student cannot be drawn to "
+                        f"{teacher.feature_size} of the teacher")
+
+
+def distillation(teacher, options):
+    """What the student imitates, if anything."""
+    if not (options.logits_weight or options.features_weight):
+        return None
+    return Distillation(fold(teacher, options.backend), options.logits_weight, options.features_weight,
+                        options.temperature)
 
 
 class CentreLoss(nn.Cell):
@@ -74,7 +189,7 @@ class Distillation(nn.Cell):
     |f_student - f_teacher|^2 / 2, the teacher's features being what it was trained to cluster.
 
     Args:
-        teacher (Cell): a `src.res20_adder.ResNet` in evaluation mode.
+        teacher (Cell): in evaluation mode, with `features` and `head`, see `src.networks.create`.
         logits_weight, features_weight (float): weights of the two terms.
         temperature (float): T.
     """
@@ -94,12 +209,7 @@ class Distillation(nn.Cell):
 
 
 def inherit(student, teacher):
-    """Give a student, a `src.res20_adder.ResNet`, copies of the weights and statistics of a teacher of its shape."""
+    """Give a student copies of the weights and statistics of a teacher of its shape."""
     own = student.parameters_dict()
     for name, value in teacher.parameters_dict().items():
         own[name].set_data(ms.Tensor(value.asnumpy().copy()))
-
-
-def gradient_mix(epoch, epochs):
-    """How much of the l2 gradient the weight gradients of an epoch have, counted from 1: half a cosine from 1 to 0."""
-    return 0.5 * (1.0 + math.cos(math.pi * (epoch - 1) / max(1, epochs - 1)))

@@ -112,22 +112,11 @@ struct Epilogue {
 // Tiles of whole rows of the output, and where their inputs lie.
 struct Plan {
   const Layer &layer;
-  int64_t columns;                     // of the output, in whole runs
-  int64_t band = 0;                    // rows of the output in a tile
-  int64_t pitch = 0;                   // from channel to channel of its inputs
-  std::vector<int64_t> offsets, runs;  // where each tap, and each run of outputs, starts among them
-
-  explicit Plan(const Layer &of) : layer(of), columns(RoundUp(of.out_width, kRun)) {
-    band = BandRows(layer, layer.out_height, [&](int64_t rows) { return layer.channels * Inputs(0, rows).Pitch(); });
-    const Band inputs = Inputs(0, band);
-    pitch = inputs.Pitch();
-    for (int64_t c = 0; c < layer.channels; ++c)
-      for (int64_t i = 0; i < layer.kernel; ++i)
-        for (int64_t j = 0; j < layer.kernel; ++j) offsets.push_back(c * pitch + inputs.At(i, j));
-    for (int64_t row = 0; row < band; ++row)
-      for (int64_t q = 0; q < columns; q += kRun) runs.push_back(inputs.At(row * layer.stride, 0) + q);
-    runs.resize(RoundUp(runs.size(), kRuns), 0);
-  }
+  int64_t columns;                    // of the output, in whole runs
+  int64_t band = 0;                   // rows of the output in a tile
+  int64_t pitch = 0;                  // from channel to channel of its inputs
+  std::vector<int64_t> offsets = {};  // where each tap starts among them
+  std::vector<int64_t> runs = {};     // and each run of outputs, in whole register blocks
 
   // What `rows` rows of the output from `row` on read.
   Band Inputs(int64_t row, int64_t rows) const {
@@ -136,11 +125,26 @@ struct Plan {
   }
 };
 
+Plan PlanOf(const Layer &layer) {
+  Plan plan{layer, RoundUp(layer.out_width, kRun)};
+  plan.band = BandRows(layer, layer.out_height,
+                       [&](int64_t rows) { return layer.channels * plan.Inputs(0, rows).Pitch(); });
+  const Band inputs = plan.Inputs(0, plan.band);
+  plan.pitch = inputs.Pitch();
+  for (int64_t c = 0; c < layer.channels; ++c)
+    for (int64_t i = 0; i < layer.kernel; ++i)
+      for (int64_t j = 0; j < layer.kernel; ++j) plan.offsets.push_back(c * plan.pitch + inputs.At(i, j));
+  for (int64_t row = 0; row < plan.band; ++row)
+    for (int64_t q = 0; q < plan.columns; q += kRun) plan.runs.push_back(inputs.At(row * layer.stride, 0) + q);
+  plan.runs.resize(RoundUp(plan.runs.size(), kRuns), 0);
+  return plan;
+}
+
 class Forward {
  public:
   Forward(const Layer &layer, const float *x, const float *w, const Epilogue &epilogue)
       : layer_(layer), epilogue_(epilogue), x_(x), centres_(Centres(layer, w)), filters_(layer, w, centres_),
-        plan_(layer) {}
+        plan_(PlanOf(layer)) {}
 
   void Run(float *y) const {
     ForEachBand(layer_, layer_.out_height, plan_.band, [&](int64_t n, int64_t row) { RunTile(n, row, y); });

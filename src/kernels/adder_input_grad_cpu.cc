@@ -61,22 +61,13 @@ NO_INLINE void InputGradBlock(int64_t taps, const float *const *dy, const int64_
   for (int u = 0; u < kInputs; ++u) Store(dx + at[u / kRun] + u % kRun * step, -sum[u]);
 }
 
-// Tiles of some rows of each phase: the inputs at rows row, row + stride, ... and columns col, col + stride, ...
+// Tiles: some rows of each phase, and the outputs that look at them.
 struct Plan {
   const Layer &layer;
   int64_t rows, columns;  // of the largest phase; columns in whole runs
   int64_t first, last;    // the rows, and columns, of outputs that look at rows of inputs 0 .. stride - 1
   int64_t band = 0;       // rows of each phase in a tile
-  int64_t pitch = 0;      // from filter to filter of the outputs of a tile
-
-  explicit Plan(const Layer &of)
-      : layer(of), rows(CeilDiv(of.height, of.stride)), columns(RoundUp(CeilDiv(of.width, of.stride), kRun)),
-        first(CeilDiv(of.padding - (of.kernel - 1), of.stride)), last((of.padding + of.stride - 1) / of.stride) {
-    band = BandRows(layer, rows, [&](int64_t count) {
-      return layer.filters * Outputs(0, count).Pitch() + 2 * count * layer.stride * RowPitch();
-    });
-    pitch = Outputs(0, band).Pitch();
-  }
+  int64_t pitch = 0;      // from filter to filter of its outputs
 
   // The outputs that look at `count` rows of each phase from `row` on.
   Band Outputs(int64_t row, int64_t count) const {
@@ -86,35 +77,49 @@ struct Plan {
   int64_t RowPitch() const { return columns * layer.stride * kLanes; }
 };
 
-// What the inputs at rows row, row + stride, ... and columns col, col + stride, ... have in common.
+Plan PlanOf(const Layer &layer) {
+  Plan plan{layer, CeilDiv(layer.height, layer.stride), RoundUp(CeilDiv(layer.width, layer.stride), kRun),
+            CeilDiv(layer.padding - (layer.kernel - 1), layer.stride),
+            (layer.padding + layer.stride - 1) / layer.stride};
+  plan.band = BandRows(layer, plan.rows, [&](int64_t count) {
+    return layer.filters * plan.Outputs(0, count).Pitch() + 2 * count * layer.stride * plan.RowPitch();
+  });
+  plan.pitch = plan.Outputs(0, plan.band).Pitch();
+  return plan;
+}
+
+// The inputs at rows row, row + stride, ... and columns col, col + stride, ..., which are read by the same taps.
 struct Phase {
   int64_t row, col;
-  std::vector<int64_t> offsets;  // of the taps [filter, i, j], among the outputs
-  std::vector<float> weights;    // [vector of channels, tap, lane]
-
-  Phase(const Layer &layer, const Plan &plan, int64_t row_, int64_t col_, const float *w) : row(row_), col(col_) {
-    const Band outputs = plan.Outputs(0, plan.band);
-    std::vector<int64_t> taps;
-    for (int64_t f = 0; f < layer.filters; ++f)
-      for (int64_t i = (row + layer.padding) % layer.stride; i < layer.kernel; i += layer.stride)
-        for (int64_t j = (col + layer.padding) % layer.stride; j < layer.kernel; j += layer.stride) {
-          taps.push_back((f * layer.channels * layer.kernel + i) * layer.kernel + j);
-          offsets.push_back(f * plan.pitch + outputs.At((row + layer.padding - i) / layer.stride - plan.first,
-                                                        (col + layer.padding - j) / layer.stride - plan.first));
-        }
-    for (int64_t c = 0; c < layer.channels; c += kLanes)
-      for (const int64_t tap : taps)
-        for (int64_t i = c; i < c + kLanes; ++i)
-          weights.push_back(i < layer.channels ? w[tap + i * layer.kernel * layer.kernel] : 0.0f);
-  }
+  std::vector<int64_t> offsets = {};  // of the taps [filter, i, j], among the outputs
+  std::vector<float> weights = {};    // [vector of channels, tap, lane]
 };
+
+Phase PhaseOf(const Plan &plan, int64_t row, int64_t col, const float *w) {
+  Phase phase{row, col};
+  const Layer &layer = plan.layer;
+  const Band outputs = plan.Outputs(0, plan.band);
+  std::vector<int64_t> taps;
+  for (int64_t f = 0; f < layer.filters; ++f)
+    for (int64_t i = (row + layer.padding) % layer.stride; i < layer.kernel; i += layer.stride)
+      for (int64_t j = (col + layer.padding) % layer.stride; j < layer.kernel; j += layer.stride) {
+        taps.push_back((f * layer.channels * layer.kernel + i) * layer.kernel + j);
+        phase.offsets.push_back(f * plan.pitch + outputs.At((row + layer.padding - i) / layer.stride - plan.first,
+                                                            (col + layer.padding - j) / layer.stride - plan.first));
+      }
+  for (int64_t c = 0; c < layer.channels; c += kLanes)
+    for (const int64_t tap : taps)
+      for (int64_t i = c; i < c + kLanes; ++i)
+        phase.weights.push_back(i < layer.channels ? w[tap + i * layer.kernel * layer.kernel] : 0.0f);
+  return phase;
+}
 
 class InputGrad {
  public:
   InputGrad(const Layer &layer, const float *dy, const float *x, const float *w)
-      : layer_(layer), dy_(dy), x_(x), plan_(layer) {
+      : layer_(layer), dy_(dy), x_(x), plan_(PlanOf(layer)) {
     for (int64_t i = 0; i < layer.stride; ++i)
-      for (int64_t j = 0; j < layer.stride; ++j) phases_.emplace_back(layer, plan_, i, j, w);
+      for (int64_t j = 0; j < layer.stride; ++j) phases_.push_back(PhaseOf(plan_, i, j, w));
   }
 
   void Run(float *dx) const {

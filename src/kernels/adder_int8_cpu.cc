@@ -119,7 +119,7 @@ std::vector<uint8_t> PackFilters(const Layer &layer, const uint8_t *w) {
   const int64_t run = layer.kernel * RoundUp(layer.channels, kGroup);
   std::vector<uint8_t> packed(RoundUp(layer.filters, kFilters) * layer.kernel * run, 0);
   for (int64_t f = 0; f < layer.filters; ++f) {
-    uint8_t *block = &packed[f / kFilters * kFilters * layer.kernel * run];
+    uint8_t *block = packed.data() + f / kFilters * kFilters * layer.kernel * run;
     const int64_t lane = f % 2 * (kStep / 2) + f % kFilters / 2 * kGroup;
     for (int64_t c = 0; c < layer.channels; ++c)
       for (int64_t i = 0; i < layer.kernel; ++i)

@@ -16,8 +16,8 @@
 // is AdderNet's (arXiv 1912.13200, eq. 5), which is that of norm 2, and with mix 0 the derivative of norm 1.
 //
 // A register block is a vector of filters for some channels, where x is read value by value; see packing.h. It runs
-// over the positions of a tile, some rows of some images. Tiles are dealt out to groups; each has sums of its own, which
-// are added up in order at the end, so that no result depends on the number of threads.
+// over the positions of a tile, some rows of some images. Tiles are dealt out to groups. Each group has its own sums,
+// which are added up in order at the end, so that no result depends on the number of threads.
 
 #include <algorithm>
 #include <cstdint>
@@ -75,34 +75,37 @@ struct Plan {
   int64_t bands, tiles;             // tiles of an image, and of all
   int64_t groups, parts;            // of tiles; of blocks, where there are too few groups for the threads
 
-  explicit Plan(const Layer &layer) {
-    window = layer.kernel * layer.kernel;
-    blocks = CeilDiv(layer.channels, kBlock);
-    vectors = CeilDiv(layer.filters, kLanes);
-    rows = AtLeastOne(std::min(layer.out_height, kSumLength / layer.out_width));
-    images = AtLeastOne(std::min(layer.batch, kSumLength / (rows * layer.out_width)));
-    bands = CeilDiv(layer.out_height, rows);
-    tiles = CeilDiv(layer.batch, images) * bands;
-    groups = std::min({tiles, kGroups, AtLeastOne(kGroupsSize / Size(blocks))});
-    parts = groups < 2 * layer.threads ? std::min(blocks, CeilDiv(2 * layer.threads, groups)) : 1;
-  }
-
   // Of n blocks.
   int64_t Size(int64_t n) const { return n * window * vectors * kBlock * kLanes; }
   // Where filter f, channel c and tap i are.
   int64_t At(int64_t f, int64_t c, int64_t i) const {
     return (((c / kBlock * window + i) * vectors + f / kLanes) * kBlock + c % kBlock) * kLanes + f % kLanes;
   }
-
- private:
-  static int64_t AtLeastOne(int64_t n) { return std::max<int64_t>(1, n); }
 };
+
+inline int64_t AtLeastOne(int64_t n) { return std::max<int64_t>(1, n); }
+
+// Of a layer that is not empty.
+Plan PlanOf(const Layer &layer) {
+  Plan plan = {};
+  plan.window = layer.kernel * layer.kernel;
+  plan.blocks = CeilDiv(layer.channels, kBlock);
+  plan.vectors = CeilDiv(layer.filters, kLanes);
+  plan.rows = AtLeastOne(std::min(layer.out_height, kSumLength / layer.out_width));
+  plan.images = AtLeastOne(std::min(layer.batch, kSumLength / (plan.rows * layer.out_width)));
+  plan.bands = CeilDiv(layer.out_height, plan.rows);
+  plan.tiles = CeilDiv(layer.batch, plan.images) * plan.bands;
+  plan.groups = std::min({plan.tiles, kGroups, AtLeastOne(kGroupsSize / plan.Size(plan.blocks))});
+  const int64_t wanted = 2 * layer.threads;
+  plan.parts = plan.groups < wanted ? std::min(plan.blocks, CeilDiv(wanted, plan.groups)) : 1;
+  return plan;
+}
 
 // The sum with x - w is taken as (sum dy * x) - w * (sum dy), x and w centred.
 class WeightGrad {
  public:
   WeightGrad(const Layer &layer, const float *dy, const float *x, const float *w, float mix)
-      : layer_(layer), plan_(layer), mix_(mix), dy_(dy), x_(x),
+      : layer_(layer), plan_(PlanOf(layer)), mix_(mix), dy_(dy), x_(x),
         centres_(mix == 0.0f ? std::vector<float>(layer.channels) : Centres(layer, w)),
         w_(plan_.Size(plan_.blocks), 0.0f) {
     for (int64_t c = 0; c < layer.channels; ++c)

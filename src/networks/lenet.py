@@ -14,8 +14,8 @@
 # ============================================================================
 """LeNet-5-BN for 32 x 32 images of digits: every layer an adder layer, the first and the last too.
 
-Source: AdderNet, arXiv 1912.13200, section 4.1: 870,000 additions, batch norm behind every layer. The layers that see
-the whole map, or a single position, are dense.
+Source: AdderNet, arXiv 1912.13200, section 4.1: 870,000 additions, batch norm behind every layer. A dense layer is one
+of a 1x1 window on a single position.
 """
 from mindspore import nn
 
@@ -35,16 +35,16 @@ class LeNet5(nn.Cell):
 
     def __init__(self, class_num, in_channels, layer, norm):
         super().__init__()
+        self.floats, self.pool = Floats(), nn.MaxPool2d(2, 2)
         self.conv1 = layer(in_channels, 6, 5, 1, padding=0)
         self.bn1 = norm(6)
         self.conv2 = layer(6, 16, 5, 1, padding=0)
         self.bn2 = norm(16)
-        self.floats, self.pool = Floats(), nn.MaxPool2d(2, 2)
-        self.conv3 = layer(16, 120, 5, 1, padding=0)
+        self.fc1 = layer(16 * 5 * 5, 120, 1, 1, padding=0)
         self.bn3 = norm(120)
-        self.fc1 = layer(120, self.feature_size, 1, 1, padding=0)
+        self.fc2 = layer(120, self.feature_size, 1, 1, padding=0)
         self.bn4 = norm(self.feature_size)
-        self.fc2 = layer(self.feature_size, class_num, 1, 1, padding=0)
+        self.fc3 = layer(self.feature_size, class_num, 1, 1, padding=0)
         self.bn5 = norm(class_num, relu=False)
 
     def construct(self, x):
@@ -54,9 +54,10 @@ class LeNet5(nn.Cell):
         """Images to the features before the last layer, [N, 84, 1, 1]."""
         x = self.pool(self.floats(self.bn1(self.conv1(x))))  # [N, 6, 14, 14]
         x = self.pool(self.floats(self.bn2(self.conv2(x))))  # [N, 16, 5, 5]
-        return self.bn4(self.fc1(self.bn3(self.conv3(x))))   # [N, 84, 1, 1]
+        x = x.reshape((x.shape[0], -1, 1, 1))
+        return self.bn4(self.fc2(self.bn3(self.fc1(x))))     # [N, 84, 1, 1]
 
     def head(self, x):
         """Features to logits [N, class_num]."""
-        x = self.bn5(self.fc2(x))
+        x = self.bn5(self.fc3(x))
         return x.reshape((x.shape[0], -1))

@@ -22,54 +22,83 @@ from src.errors import UserError
 
 
 class Progress:
-    """Epoch, step, mean loss, accuracy, images/s and time left.
+    """Epoch, step, mean loss and metrics, images/s and time left.
+
+    The device computes on while the host hands it further steps. Asking for a loss waits for the device, and so the
+    values of steps are asked for where a line is shown and at the end of an epoch, and not before.
 
     Args:
         epochs (int): of the whole run.
         steps (int): of an epoch.
-        batch_size (int): images in a step of this process.
+        task: its `train_metrics` name what a step gives beside the loss, its `batch_size` are the images of a step.
         ranks (int): processes that train together.
         show (bool): whether this process prints.
     """
 
     INTERVAL = 10  # seconds between lines; a terminal has one line, drawn anew every half second
 
-    def __init__(self, epochs, steps, batch_size, ranks=1, show=True):
-        self.epochs, self.steps, self.batch_size, self.ranks, self.show = epochs, steps, batch_size, ranks, show
+    def __init__(self, epochs, steps, task, ranks=1, show=True):
+        self.epochs, self.steps, self.show = epochs, steps, show
+        self.columns = ("loss", *(f"train_{name}" for name in task.train_metrics))
+        self.names, self.images = ("loss", *task.train_metrics), task.batch_size * ranks
         self.interval = 0.5 if sys.stdout.isatty() else self.INTERVAL
-        self.seconds = None  # of a step, a running mean
+        self.compiled = False
 
     def begin(self, epoch):
         """Begin an epoch, counted from 1."""
-        self.epoch, self.loss, self.hits, self.done = epoch, 0.0, 0, 0
-        self.began = self.last = self.shown = time.monotonic()
+        self.epoch, self.sums, self.done, self.waiting = epoch, [0.0] * len(self.names), 0, []
+        self.untimed, self.began = 0, time.monotonic()
+        self.fetched = self.began
 
-    def step(self, loss, hits):
-        """Count one step: its loss and number of hits, Tensors or numbers. Raises UserError if the loss is not finite."""
-        loss = float(loss)
-        if not math.isfinite(loss):
-            raise UserError(f"the loss became {loss} in epoch {self.epoch}, step {self.done + 1}; the last good "
-                            "checkpoint is kept (a smaller --lr may help)")
-        now = time.monotonic()
-        self.loss, self.hits, self.done = self.loss + loss, self.hits + int(hits), self.done + 1
-        if self.done > 1:  # the first step of an epoch opens the data, that of a run compiles
-            self.seconds = 0.9 * (self.seconds or now - self.last) + 0.1 * (now - self.last)
-        self.last = now
-        if self.show and (self.done == self.steps or now - self.shown > self.interval):
-            self._print()
-            self.shown = now
+    def step(self, *values):
+        """Count one step: its loss and metrics, means over its images, as Tensors or numbers.
+
+        Raises:
+            UserError: the loss of this step, or of one before it, is not finite.
+        """
+        self.waiting.append(values)
+        if not self.compiled:
+            self._begin_timing()
+        last = self.done + len(self.waiting) == self.steps
+        if last or time.monotonic() - self.fetched > self.interval:
+            self._fetch()
+            if self.show:
+                self._print(last)
 
     def result(self):
-        """Loss, accuracy (0..1) and images/s over the epoch: the first two of this process, the last of all."""
-        images = self.done * self.batch_size
-        return {"loss": round(self.loss / self.done, 6), "train_accuracy": round(self.hits / images, 6),
-                "images_per_second": round(images * self.ranks / (self.last - self.began), 1)}
+        """The row of an epoch: its number, means over its steps in this process, and images/s of all processes."""
+        means = (round(value, 6) for value in self._means())
+        return {"epoch": self.epoch, **dict(zip(self.columns, means)),
+                "images_per_second": round(self.images / self._seconds(), 1)}
 
-    def _print(self):
-        seconds = self.seconds or self.last - self.began
-        left = ((self.epochs - self.epoch + 1) * self.steps - self.done) * seconds
-        end = "\r" if sys.stdout.isatty() and self.done < self.steps else "\n"
-        print(f"epoch {self.epoch}/{self.epochs} step {self.done}/{self.steps} loss {self.loss / self.done:.4f} "
-              f"accuracy {self.hits / (self.done * self.batch_size):.4f} "
-              f"{self.batch_size * self.ranks / seconds:.0f} images/s, {timedelta(seconds=round(left))} left",
-              end=end, flush=True)
+    def _begin_timing(self):
+        """Leave the first step of the run, which compiles, out of all times, but where an epoch has no other."""
+        self.compiled = True
+        if self.steps > 1:
+            self._fetch()
+            self.untimed, self.began = 1, self.fetched
+
+    def _fetch(self):
+        """Add up what has been waiting."""
+        for values in self.waiting:
+            loss, *metrics = map(float, values)
+            if not math.isfinite(loss):
+                raise UserError(f"the loss became {loss} in epoch {self.epoch}, step {self.done + 1}; the last good "
+                                "checkpoint is kept (a smaller --lr may help)")
+            self.sums = [total + value for total, value in zip(self.sums, (loss, *metrics))]
+            self.done += 1
+        self.waiting, self.fetched = [], time.monotonic()
+
+    def _means(self):
+        return [total / self.done for total in self.sums]
+
+    def _seconds(self):
+        """Of a step of this epoch, as far as values have been fetched."""
+        return (self.fetched - self.began) / (self.done - self.untimed)
+
+    def _print(self, last):
+        seconds = self._seconds()
+        left = timedelta(seconds=round(((self.epochs - self.epoch + 1) * self.steps - self.done) * seconds))
+        means = " ".join(f"{name} {value:.4f}" for name, value in zip(self.names, self._means()))
+        print(f"epoch {self.epoch}/{self.epochs} step {self.done}/{self.steps} {means} {self.images / seconds:.0f} "
+              f"images/s, {left} left", end="\r" if sys.stdout.isatty() and not last else "\n", flush=True)

@@ -15,38 +15,45 @@
 """The folder of a training run: checkpoints, settings, metrics, and all that a resumed run needs."""
 import csv
 import io
+import math
+import re
 from pathlib import Path
 
 import yaml
 
-from src import checkpoint, picture
+from src import checkpoint, picture, yaml_files
 from src.errors import UserError
 from src.files import remove_unfinished, replacing
 
 STATE = "train_state.ckpt"
-COLUMNS = ("epoch", "loss", "train_accuracy", "test_accuracy", "test_top5", "images_per_second")
 
 
 class RunFolder:
     """What a run leaves behind. Every file is replaced by a rename.
 
-    <model>_<dataset>_<NNNN>.ckpt is the best network so far, last.ckpt the newest, train_state.ckpt the newest with the
+    <prefix>_<NNNN>.ckpt is the best network so far, last.ckpt the newest, train_state.ckpt the newest with the
     optimizer's state; config.yaml the settings, metrics.csv a row per epoch, curve.png its picture if matplotlib is
     there. A kill at any moment leaves the state of one whole epoch, from which the next one is repeated to the bit.
 
     Args:
         path (str): the folder, made if missing.
-        prefix (str): <model>_<dataset>.
+        prefix (str): of the best network's name.
         settings (dict): options that decide the result; a resumed run must have the same.
+        task: its `metrics`, of which the first says which network is best, and its `train_metrics`, see `src.tasks`.
+        identity (str): what the networks are, see `src.identity`.
         writes (bool): whether this process writes; of a distributed run only one does.
 
     Raises:
         OSError: the folder cannot be made.
     """
 
-    def __init__(self, path, prefix, settings, writes=True):
-        self.path, self.prefix, self.settings, self.writes = Path(path), prefix, settings, writes
-        self.best, self.best_accuracy, self.rows = "", -1.0, []
+    def __init__(self, path, prefix, settings, task, identity, writes=True):
+        self.path, self.prefix, self.settings = Path(path), prefix, settings
+        self.identity, self.writes = identity, writes
+        self.columns = ("epoch", "loss", *(f"train_{name}" for name in task.train_metrics),
+                        *(f"test_{name}" for name in task.metrics), "images_per_second")
+        self.deciding = f"test_{task.metrics[0]}"
+        self.best, self.best_value, self.rows = "", -1.0, []
         self.path.mkdir(parents=True, exist_ok=True)
 
     def start(self):
@@ -75,52 +82,62 @@ class RunFolder:
             return self.start()
         self._check_settings()
         state = checkpoint.load_parameters(self.path / STATE)
-        extras = {key: state.pop(key, None) for key in ("epoch", "best", "best_accuracy")}
-        if None in extras.values():
-            raise UserError(f"{self.path / STATE} is no training state")
+        epoch = self._take_extras(state)
         checkpoint.fill(train_step, state, self.path / STATE)
-        epoch, self.best, self.best_accuracy = int(extras["epoch"]), str(extras["best"]), float(extras["best_accuracy"])
         self.rows = self._read_rows(epoch)
         return epoch
 
     def save(self, train_step, net, row):
-        """Keep the state after an epoch; `row` has the values of `COLUMNS`, None where there was no evaluation.
+        """Keep the state after an epoch; `row` has the values of the columns, None where there was no evaluation.
 
         The state comes last: whatever a kill leaves undone, the repeated epoch does again.
 
         Raises:
             UserError: a file cannot be written.
         """
-        accuracy = row["test_accuracy"]
-        if accuracy is not None and accuracy > self.best_accuracy:
-            self._save_best(net, accuracy)
-        checkpoint.save_parameters(_weights(net), self.path / "last.ckpt")
+        value = row[self.deciding]
+        if value is not None and value > self.best_value:
+            self._save_best(net, value)
+        self._save_network(net, "last.ckpt")
         self.rows.append(row)
         table = io.StringIO()
-        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(table, self.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         self._write("metrics.csv", table.getvalue())
         self._draw()
         checkpoint.save_parameters(train_step.parameters_dict(), self.path / STATE, epoch=row["epoch"], best=self.best,
-                                   best_accuracy=self.best_accuracy)
+                                   best_accuracy=self.best_value)  # of whichever metric decides; so named since ever
 
-    def _save_best(self, net, accuracy):
-        name = f"{self.prefix}_{round(accuracy * 10_000):04d}.ckpt"
-        checkpoint.save_parameters(_weights(net), self.path / name)
+    def _save_best(self, net, value):
+        name = f"{self.prefix}_{round(value * 10_000):04d}.ckpt"
+        self._save_network(net, name)
         if self.best and self.best != name:
             (self.path / self.best).unlink(missing_ok=True)
-        self.best, self.best_accuracy = name, accuracy
+        self.best, self.best_value = name, value
+
+    def _save_network(self, net, name):
+        checkpoint.save_parameters(checkpoint.weights(net), self.path / name, identity=self.identity)
 
     def _check_settings(self):
-        try:
-            before = dict(yaml.safe_load((self.path / "config.yaml").read_text("utf-8")))
-        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-            raise UserError(f"cannot read the settings of the run, {self.path / 'config.yaml'}") from error
-        changed = [f"{key} {before.get(key)} -> {value}" for key, value in self.settings.items()
-                   if before.get(key) != value]
+        """Compare with the settings that the run was begun with; those of older versions lack newer options."""
+        before = yaml_files.values(self.path / "config.yaml")
+        changed = [f"{key} {before[key]} -> {value}" for key, value in self.settings.items()
+                   if before.get(key, value) != value]
         if changed:
             raise UserError(f"the run in {self.path} had other settings: {', '.join(changed)}")
+
+    def _take_extras(self, state):
+        """Take from a state what is no parameter: the epoch, which is returned, and the best network."""
+        try:
+            epoch, best, value = (state.pop(key) for key in ("epoch", "best", "best_accuracy"))
+            epoch, self.best, self.best_value = int(epoch), str(best), float(value)
+            ours = re.fullmatch(rf"{re.escape(self.prefix)}_\d{{4,}}\.ckpt", self.best)  # it will be removed one day
+            if epoch < 1 or not math.isfinite(self.best_value) or not (ours or self.best == ""):
+                raise ValueError
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{self.path / STATE} is no training state of this run") from error
+        return epoch
 
     def _read_rows(self, epoch):
         """The rows up to an epoch."""
@@ -128,7 +145,7 @@ class RunFolder:
         try:
             with open(path, encoding="utf-8", newline="") as file:
                 rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epoch]
-            for column in COLUMNS:
+            for column in self.columns:
                 series(rows, column)  # raises where a value is no number
             if int(rows[-1]["epoch"]) != epoch or None in rows[-1].values():
                 raise ValueError
@@ -139,17 +156,18 @@ class RunFolder:
             raise UserError(f"{path} is damaged; mend it, or remove it to go on without the rows so far") from error
 
     def _draw(self):
-        """The learning curve, if matplotlib is installed."""
+        """The learning curve, if matplotlib is installed: the loss, and each metric where it was taken."""
+        panels = {"loss": ["loss"]}
+        for column in self.columns[2:-1]:  # train_... and test_...
+            panels.setdefault(column.split("_", 1)[1], []).append(column)
         try:
-            figure = picture.new_figure(9, 3.5)
+            figure = picture.new_figure(4.5 * len(panels), 3.5)
         except UserError:
             return
-        left, right = figure.subplots(1, 2)
-        left.plot(*series(self.rows, "loss"), label="training loss")
-        right.plot(*series(self.rows, "train_accuracy"), label="training accuracy")
-        right.plot(*series(self.rows, "test_accuracy"), marker=".", label="test accuracy")
-        for axes in (left, right):
-            axes.set_xlabel("epoch")
+        for axes, (title, columns) in zip(figure.subplots(1, len(panels)), panels.items()):
+            for column in columns:
+                axes.plot(*series(self.rows, column), marker=".", label=column.replace("_", " "))
+            axes.set(title=title, xlabel="epoch")
             axes.grid(alpha=0.3)
             axes.legend()
         picture.save(figure, self.path / "curve.png")
@@ -157,11 +175,6 @@ class RunFolder:
     def _write(self, name, text):
         with replacing(self.path / name) as temporary:
             temporary.write_text(text, "utf-8")
-
-
-def _weights(net):
-    """The parameters of a network that decide its outputs: without `mix`, which belongs to its training."""
-    return {name: value for name, value in net.parameters_dict().items() if name.rsplit(".", 1)[-1] != "mix"}
 
 
 def series(rows, column):

@@ -1,0 +1,55 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""A network that learns: what it is made of, and the folder of its run."""
+import dataclasses
+
+import mindspore as ms
+
+from src import networks
+from src.distill.weight_gradient import schedule
+from src.errors import UserError
+from src.identity import Identity
+from src.training.run_folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """Options of a network that learns, as in default_config.yaml. Raises UserError where they contradict."""
+    network: str
+    layer: str
+    eta: float
+    backend: str
+    seed: int
+    epoch_size: int
+    weight_gradient: str
+
+    def __post_init__(self):
+        if self.weight_gradient != "full" and self.layer != "l1":
+            raise UserError(f"weight_gradient {self.weight_gradient} is one of layer l1 only, not of {self.layer}")
+
+    def build(self, task):
+        """The network with the first weights of the seed, and what `Trainer.fit` calls before each epoch."""
+        mix, begin_epoch = schedule(self.weight_gradient, self.epoch_size)
+        ms.set_seed(self.seed)
+        net = networks.create(self.network, task.class_num, layer=self.layer, in_channels=task.in_channels,
+                              eta=self.eta, backend=self.backend, mix=mix)
+        return net, begin_epoch
+
+    def run_folder(self, trainer, path, prefix, settings):
+        """The folder of its run; `prefix` begins the name of its best checkpoint, <prefix>_<network>_<dataset>_..."""
+        task = trainer.task
+        identity = Identity(self.network, self.layer, task.class_num, task.dataset, task.classes)
+        return RunFolder(path, f"{prefix}_{self.network}_{task.dataset}", settings, task, identity.dumps(),
+                         writes=trainer.rank == 0)

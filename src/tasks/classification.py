@@ -1,0 +1,124 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Classification of images: batches of images and labels, cross-entropy, top-1 and top-5 accuracy."""
+import dataclasses
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn, ops
+
+from src import data
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Options of the task, as in default_config.yaml."""
+    dataset: str
+    data_path: str
+    class_num: int
+    allow_small_dataset: bool
+    validation_size: int
+    num_parallel_workers: int
+    batch_size: int
+    seed: int
+
+
+class Classification:
+    """One data set, whose images have a class each; see `src.tasks` for what every task has.
+
+    Args:
+        options (Options): of the data.
+        size (tuple[int]): height and width of the network's images.
+        splits (tuple[str]): what must be there of "train" and "test".
+        rank, ranks (int): this process, and how many train together.
+
+    Raises:
+        UserError: see `src.data.prepare`.
+    """
+
+    Options = Options
+    train_metrics = ("accuracy",)
+    metrics = ("accuracy", "top5")
+    titles = ("accuracy", "top-5")
+
+    def __init__(self, options, size, splits=("train", "test"), rank=0, ranks=1):
+        self.options, self.size, self.rank, self.ranks = options, size, rank, ranks
+        self.dataset, self.batch_size = options.dataset, options.batch_size
+        self.folder = data.prepare(options.dataset, options.data_path, splits, options.allow_small_dataset,
+                                   options.class_num)
+        self.in_channels = data.channels(options.dataset)
+        self.class_num = data.class_count(options.dataset, options.class_num, self.folder)
+        names = data.class_names(options.dataset, self.folder)
+        self.classes = names if len(names) == self.class_num else ()
+        self.held_out = "validation" if options.validation_size else "test"
+
+    @property
+    def steps(self):
+        """Batches of an epoch. Raises UserError, as `batches`, where there is not one."""
+        return self.batches(1).get_dataset_size()
+
+    def batches(self, epoch):
+        """Images and labels of an epoch, in an order and with an augmentation that seed and epoch decide.
+
+        Raises:
+            UserError: see `src.data.create_dataset`.
+        """
+        return self._data("train", seed=self.options.seed * 10_000 + epoch, shards=self.ranks, shard_id=self.rank)
+
+    def loss(self, net, objective=None):
+        """The training loss of a network, see `Loss`."""
+        return Loss(net, objective)
+
+    def evaluate(self, net):
+        """Top-1 and top-5 accuracy (0..1) of a network on the test images, or on those that are held out."""
+        return dict(zip(self.metrics, evaluate(net, self._data(self.held_out))))
+
+    def _data(self, split, **options):
+        return data.create_dataset(self.dataset, self.folder, split, self.batch_size, size=self.size,
+                                   workers=self.options.num_parallel_workers,
+                                   validation_size=self.options.validation_size, **options)
+
+
+class Loss(nn.Cell):
+    """Images [N, C, H, W] and labels [N] to the mean cross-entropy, plus the objective, and the accuracy (0..1).
+
+    Args:
+        net (Cell): with `features` and `head`, see `src.networks.create`.
+        objective (Cell): (images, labels, features, logits) to a number that is added to the loss; none if not given.
+    """
+
+    def __init__(self, net, objective=None):
+        super().__init__(auto_prefix=False)  # parameters keep the names they have in the network
+        self.net, self.objective = net, objective
+        self.cross_entropy = nn.CrossEntropyLoss()
+
+    def construct(self, images, labels):
+        features = self.net.features(images)
+        logits = self.net.head(features)
+        loss = self.cross_entropy(logits, labels)
+        if self.objective is not None:
+            loss = loss + self.objective(images, labels, features, logits)
+        return loss, ops.mean((ops.stop_gradient(logits).argmax(1) == labels).astype(ms.float32))
+
+
+def evaluate(net, batches):
+    """Top-1 and top-5 accuracy (0..1) of a network on every batch; top-5 is 1 where there are fewer classes."""
+    net.set_train(False)
+    top1 = top5 = count = 0
+    for images, labels in batches.create_tuple_iterator(num_epochs=1):
+        best = np.argsort(-net(images).asnumpy(), axis=1)[:, :5]
+        hits = best == labels.asnumpy()[:, None]
+        top1, top5, count = top1 + hits[:, 0].sum(), top5 + hits.sum(), count + len(hits)
+    return float(top1 / count), float(top5 / count)

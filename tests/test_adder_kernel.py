@@ -1,0 +1,142 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The adder layer's functions of the C++ library, called as MindSpore calls them, against float64."""
+import ctypes
+import subprocess
+import sys
+
+import numpy as np
+import oracle
+import pytest
+
+from benchmarks.binding import bind
+from src.kernels import build
+
+# A few shapes for every variant: x, w, stride and padding.
+SHAPES = [((1, 1, 1, 1), (1, 1, 1, 1), 1, 0), ((3, 5, 9, 7), (6, 5, 3, 3), 2, 1),
+          ((40, 19, 8, 8), (37, 19, 3, 3), 1, 1), ((2, 3, 40, 41), (9, 3, 2, 2), 3, 2),
+          ((18, 2, 33, 32), (3, 2, 5, 5), 1, 2)]
+# Without images, channels, filters, rows, and without room for the window.
+EMPTY = [((0, 3, 5, 5), (4, 3, 3, 3), 1, 1), ((2, 0, 5, 5), (4, 0, 3, 3), 2, 1), ((2, 3, 5, 5), (0, 3, 3, 3), 1, 1),
+         ((2, 3, 0, 5), (4, 3, 3, 3), 1, 0), ((2, 3, 2, 5), (4, 3, 3, 3), 2, 0)]
+
+
+def call(function, *inputs, like, dtype=np.float32):
+    """The function's output, as large as `like`."""
+    output = np.full(like.shape, 77, dtype)  # every value has to be written
+    assert bind(function, [*inputs, output])() == 0
+    return output
+
+
+def geometry_of(stride, padding, *more):
+    return np.zeros((stride, padding + 1, *more), np.uint8)
+
+
+def numbers(x_shape, w_shape, stride, padding):
+    """x, w and dy."""
+    random = np.random.default_rng(0)
+    rows, columns = (max(0, (size + 2 * padding - w_shape[2]) // stride + 1) for size in x_shape[2:])
+    shapes = x_shape, w_shape, (x_shape[0], w_shape[0], rows, columns)
+    return [random.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+def bits(library, shapes):
+    """y, dx and dw as bytes."""
+    x, w, dy = numbers(*shapes)
+    geometry, mix = geometry_of(*shapes[2:], 1), np.array([0.5], np.float32)
+    return tuple(value.tobytes() for value in (call(library.AdderForward, x, w, geometry, like=dy),
+                                               call(library.AdderInputGrad, dy, x, w, geometry, like=x),
+                                               call(library.AdderWeightGrad, dy, x, w, mix, geometry, like=w)))
+
+
+def check_adder(library):
+    """Compare the adder layer's functions with the oracle."""
+    for shapes in SHAPES:
+        stride, padding = shapes[2:]
+        x, w, dy = numbers(*shapes)
+        for norm in (1, 2):
+            geometry, y = geometry_of(stride, padding, norm), oracle.forward(x, w, stride, padding, norm)
+            assert oracle.relative_error(call(library.AdderForward, x, w, geometry, like=y), y) < 1e-5
+            dx = oracle.input_grad(dy, x, w, stride, padding, norm)
+            assert oracle.relative_error(call(library.AdderInputGrad, dy, x, w, geometry, like=dx), dx) < 1e-5
+            check_folded(library, (x, w), y, dy, (stride, padding, norm))
+        for mix in (0.0, 0.5, 1.0):
+            dw = oracle.weight_grad(dy, x, w, stride, padding, mix)
+            inputs = dy, x, w, np.array([mix], np.float32), geometry_of(stride, padding, 1)
+            assert oracle.relative_error(call(library.AdderWeightGrad, *inputs, like=dw), dw) < 1e-5
+
+
+def check_folded(library, inputs, y, shortcut, sizes):
+    """The layer with norm, shortcut and ReLU."""
+    scale, shift = np.random.default_rng(1).normal(0, 1, (2, y.shape[1])).astype(np.float32)
+    for relu in (0, 1):
+        for more in ((), (shortcut,)):
+            wanted = scale[:, None, None] * y + shift[:, None, None] + sum(more)
+            wanted = np.maximum(wanted, 0) if relu else wanted
+            got = call(library.AdderFolded, *inputs, scale, shift, *more, geometry_of(*sizes, relu + 1), like=wanted)
+            assert oracle.relative_error(got, wanted) < 1e-5
+
+
+def check_empty(library):
+    """What is there has the value of an empty sum: zero."""
+    for shapes in EMPTY:
+        stride, padding = shapes[2:]
+        x, w, dy = numbers(*shapes)
+        geometry, vector, one = geometry_of(stride, padding, 1, 1), np.ones(len(w), np.float32), np.ones(1, np.float32)
+        assert not call(library.AdderForward, x, w, geometry, like=dy).any()
+        assert not call(library.AdderInputGrad, dy, x, w, geometry, like=x).any()
+        assert (call(library.AdderFolded, x, w, vector, vector, geometry, like=dy) == 1).all()
+        for mix in (0 * one, one / 2, one):
+            assert not call(library.AdderWeightGrad, dy, x, w, mix, geometry, like=w).any()
+        bytes_x, bytes_w = np.zeros(np.array(x.shape)[[0, 2, 3, 1]], np.uint8), np.zeros(w.shape, np.uint8)
+        like, top = dy.transpose(0, 2, 3, 1), np.array([255], np.float32)
+        assert not call(library.AdderInt8, bytes_x, bytes_w, geometry, like=like, dtype=np.int32).any()
+        assert (call(library.AdderInt8Folded, bytes_x, bytes_w, vector, vector, top, geometry, like=like,
+                     dtype=np.uint8) == 1).all()
+        call(library.QuantiseInt8, x, top, geometry, like=bytes_x, dtype=np.uint8)
+
+
+@pytest.fixture(name="library", scope="module")
+def _library():
+    return ctypes.CDLL(str(build.cpu_library()))
+
+
+def test_installed_library(library):
+    check_adder(library)
+
+
+def test_nothing_to_add(library):
+    check_empty(library)
+
+
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_threads_change_no_bit(library, shapes):
+    results = set()
+    for count in (1, 2, 5):
+        library.SetThreads(ctypes.c_int64(count))
+        results.add(bits(library, shapes))
+    assert len(results) == 1
+
+
+def test_reason_of_a_failure():
+    """No memory for the filters: one line says so, and MindSpore is told."""
+    lines = ("import ctypes, sys, numpy as np", "from benchmarks.binding import bind",
+             "library = ctypes.CDLL(sys.argv[1])",
+             "x = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (1, 1, 1, 1), (0, 0, 0, 0))",
+             "w = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (1 << 60, 1, 1, 1), (0, 0, 0, 0))",
+             "print(bind(library.AdderForward, [x, w, np.zeros((1, 1, 1), np.uint8), x])())")
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines), str(build.cpu_library())], capture_output=True,
+                          text=True, check=True)
+    assert done.stdout == "1\n" and done.stderr.startswith("adder kernel: ") and done.stderr.count("\n") == 1
