@@ -44,14 +44,17 @@ def pairs(net):
 
 
 def put(net, name, cell):
-    """Put a Cell into the place of that name."""
+    """Put a Cell into the place of that name; its parameters are called after it."""
     path, _, last = name.rpartition(".")
+    parent = net
     for part in filter(None, path.split(".")):
-        net = net[int(part)] if isinstance(net, nn.SequentialCell) else getattr(net, part)
-    if isinstance(net, nn.SequentialCell):
-        net[int(last)] = cell
+        parent = parent[int(part)] if isinstance(parent, nn.SequentialCell) else getattr(parent, part)
+    if isinstance(parent, nn.SequentialCell):
+        parent[int(last)] = cell
     else:
-        setattr(net, last, cell)
+        setattr(parent, last, cell)
+    for own, parameter in cell.parameters_and_names():
+        parameter.name = f"{name}.{own}"  # MindSpore would leave out what stands around the parent
 
 
 class Floats(nn.Cell):

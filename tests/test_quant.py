@@ -215,7 +215,9 @@ def test_checkpoint_that_does_not_fit(net, images, change, words):
 
 def test_network_is_left_as_it_was(net, images):
     before, cells = net(ms.Tensor(images)).asnumpy(), [cell for _, cell in net.cells_and_names()]
+    names = list(net.parameters_dict())
     quantise_network(net, images, 8)
+    assert list(net.parameters_dict()) == names
     assert np.array_equal(net(ms.Tensor(images)).asnumpy(), before)
     assert all(one is other for one, (_, other) in zip(cells, net.cells_and_names(), strict=True))
     assert len(pairs(net)) == 22
