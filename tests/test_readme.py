@@ -81,7 +81,8 @@ EXPECTED = {
 def _tree(tmp_path_factory):
     """A copy of the tree, whose .venv is the environment that runs the tests."""
     tree = tmp_path_factory.mktemp("readme") / "a copy"
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "data", "output", "__pycache__"))
+    shutil.copytree(ROOT, tree, ignore=lambda folder, names: {  # src/data is no data
+        ".git", ".venv", "__pycache__", *(("data", "output") if folder == str(ROOT) else ())}.intersection(names))
     (tree / ".venv").symlink_to(sys.prefix)
     synthetic.write(tree / "data" / "synthetic-binary")
     hundred, ten = tree / "data" / "cifar-100-binary", tree / "data" / "cifar-10-batches-bin"
