@@ -31,7 +31,8 @@ from benchmarks.race import race
 from src import errors
 from src.errors import UserError
 from src.files import check_output, replacing
-from src.kernels.cpu import thread_count
+from src.kernels.geometry import Geometry
+from src.kernels.operations import thread_count
 
 LAYERS = {  # name: x [C, H, W], w [C_out, C, k, k], stride, padding
     "3x3, 16 to 16, 32x32": ((16, 32, 32), (16, 16, 3, 3), 1, 1),
@@ -47,7 +48,6 @@ LARGE_LAYERS = {  # of ImageNet networks
     "1x1, 256 to 64, 56x56": ((256, 56, 56), (64, 256, 1, 1), 1, 0),
     "3x3, 512 to 512, 7x7": ((512, 7, 7), (512, 512, 3, 3), 1, 1),
 }
-PARTS = ("networks", "quantised", "composed", "layers", "growth")
 FUNCTIONS = {"forward": "AdderForward", "input_grad": "AdderInputGrad", "weight_grad": "AdderWeightGrad"}
 LAYOUTS = {"torch CNN, channels last": "channels_last", "torch CNN, NCHW": "contiguous_format"}
 
@@ -59,14 +59,14 @@ def main():
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=11, help="runs of each contestant, of which the median counts")
     parser.add_argument("--composed_batch_size", type=int, default=64, help="of the composed form, which is slow")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     arguments = parser.parse_args()
     check(arguments)
     results = {"machine": machine(), "settings": {key: value for key, value in vars(arguments).items()
                                                   if key != "output"}, "peak": peaks()}
     print(describe(results), flush=True)
     for part in arguments.parts:
-        results[part] = globals()[part](arguments, results["peak"])
+        results[part] = PARTS[part](arguments, results["peak"])
     if arguments.output:
         with replacing(arguments.output) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
@@ -81,7 +81,7 @@ def check(arguments):
         check_output(arguments.output, ".json")
 
 
-def networks(arguments, _):
+def networks(arguments, peak):  # pylint: disable=unused-argument
     """The whole network: inference and training, and inference of single images."""
     results = {}
     for title, batch, form in (("inference", arguments.batch_size, "inference"),
@@ -93,7 +93,7 @@ def networks(arguments, _):
     return results
 
 
-def quantised(arguments, _):
+def quantised(arguments, peak):  # pylint: disable=unused-argument
     """Inference of the network of 8-bit integers against CNNs of floats and of 8-bit integers."""
     batch = arguments.batch_size
     entries = {"adder": ("adder_int8_inference", batch, 8),
@@ -104,7 +104,7 @@ def quantised(arguments, _):
     return results
 
 
-def composed(arguments, _):
+def composed(arguments, peak):  # pylint: disable=unused-argument
     """The form from built-in operators, against the kernel."""
     results = {}
     batch = arguments.composed_batch_size
@@ -130,13 +130,17 @@ def growth(arguments, peak):
     return {"batches": batches, "layers": _layers(LARGE_LAYERS, 16, arguments.rounds, peak)}
 
 
+PARTS = {"networks": networks, "quantised": quantised, "composed": composed, "layers": layers, "growth": growth}
+
+
 def _layers(shapes, batch, rounds, peak):
     print(f"\nlayers, batch {batch}: G|x - w|/s on {thread_count()} threads (fraction of the limit of the pass)")
     print(f"{'':34}" + "".join(f"{direction:>18}" for direction in PASSES))
     results = {}
     for name, (x, w, stride, padding) in shapes.items():
         geometry = ((batch, *x), w, stride, padding)
-        pairs = batch * w[0] * w[1] * w[2] ** 2 * (x[1] // stride) * (x[2] // stride)
+        rows, cols = (Geometry(stride, padding).output_size(size, w[2]) for size in x[1:])
+        pairs = batch * w[0] * w[1] * w[2] ** 2 * rows * cols
         times = race({direction: ("adder_layer", *geometry, FUNCTIONS[direction]) for direction in PASSES}, rounds)
         results[name] = {direction: {"rate": pairs / result["seconds"], "fraction": pairs / result["seconds"] /
                                      (thread_count() * peak[direction])} for direction, result in times.items()}

@@ -44,16 +44,16 @@ def adder_int8_inference(batch, bits):
     import mindspore as ms
 
     from src.quant.calibrate import quantise_network
-    from src.quant.cells import QuantisedResNet
+    from src.quant.cells import occupy
     from src.res20_adder import resnet20
 
     ms.set_context(mode=ms.PYNATIVE_MODE)
     net, calibration = resnet20(CLASSES).set_train(), _images(16)
     for _ in range(20):
         net(ms.Tensor(calibration))
-    parameters = quantise_network(net, calibration, bits)
+    values = quantise_network(net, calibration, bits)
     ms.set_context(mode=ms.GRAPH_MODE)
-    net, images = QuantisedResNet(parameters).set_train(False), ms.Tensor(_images(batch))
+    net, images = occupy(resnet20(CLASSES), values), ms.Tensor(_images(batch))
     return lambda: net(images).asnumpy()
 
 
@@ -69,7 +69,7 @@ def onnxruntime_int8_inference(batch):
     from onnxruntime import quantization
 
     from src.exporter import export
-    from src.kernels.cpu import thread_count
+    from src.kernels.operations import thread_count
     from src.res20_adder import resnet20
 
     class Calibration(quantization.CalibrationDataReader):
@@ -116,17 +116,18 @@ def adder_training(batch, backend):
 
 def adder_layer(x_shape, w_shape, stride, padding, function):
     """One function of the kernel's library on one layer, called as MindSpore does, into memory that is there."""
-    from src.kernels import cpu
+    from src.kernels import Geometry
+    from src.kernels.operations import library_path
 
-    random = np.random.default_rng(0)
+    random, geometry = np.random.default_rng(0), Geometry(stride, padding)
     x, w = (random.standard_normal(shape, np.float32) for shape in (x_shape, w_shape))
-    rows, cols = ((size + 2 * padding - w_shape[2]) // stride + 1 for size in x_shape[2:])
+    rows, cols = (geometry.output_size(size, w_shape[2]) for size in x_shape[2:])
     dy = random.standard_normal((x_shape[0], w_shape[0], rows, cols), np.float32)
-    geometry, mix = np.array([stride, padding, cpu.thread_count(), 1], np.int32), np.ones(1, np.float32)
-    tensors = {"AdderForward": (x, w, geometry, np.empty_like(dy)),
-               "AdderInputGrad": (dy, x, w, geometry, np.empty_like(x)),
-               "AdderWeightGrad": (dy, x, w, mix, geometry, np.empty_like(w))}[function]
-    return bind(getattr(ctypes.CDLL(str(cpu.library_path())), function), tensors)
+    sizes, mix = np.empty(geometry.sizes, np.uint8), np.ones(1, np.float32)
+    tensors = {"AdderForward": (x, w, sizes, np.empty_like(dy)),
+               "AdderInputGrad": (dy, x, w, sizes, np.empty_like(x)),
+               "AdderWeightGrad": (dy, x, w, mix, sizes, np.empty_like(w))}[function]
+    return bind(getattr(ctypes.CDLL(str(library_path())), function), tensors)
 
 
 def torch_inference(batch, layout):

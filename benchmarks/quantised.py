@@ -14,16 +14,19 @@
 # ============================================================================
 """Accuracy of a checkpoint quantised to every number of bits by every scheme: a table, and the smaller checkpoints.
 
-Usage: python -m benchmarks.quantised --checkpoint_file_path F [--dataset cifar100] [--data_path data] [--output FOLDER]
+Usage: python -m benchmarks.quantised --checkpoint_file_path F [--data_path data] [--output FOLDER]
 """
 import argparse
 from pathlib import Path
 
-from src import data as dataset, device, errors
+from src import data, device, errors, loading
 from src.files import check_folder
 from src.folding import fold
-from src.quant.calibrate import calibration_options, inputs, quantise_network, save_quantised
-from src.quant.cells import BITS, SCHEMES, QuantisedResNet
+from src.networks import NETWORKS
+from src.quant.__main__ import calibration_options, inputs, save_quantised
+from src.quant.calibrate import quantise_network
+from src.quant.cells import BITS, occupy
+from src.quant.schemes import SCHEMES
 from src.tasks.classification import evaluate
 
 
@@ -36,21 +39,20 @@ def main():
     if options.output:
         check_folder(options.output)
     device.set_up("CPU", mode="PYNATIVE")
-    folder = dataset.prepare(options.dataset, options.data_path, ("test",), options.allow_small_dataset)
-    path, net, images = inputs(options)
-    data = dataset.create_dataset(options.dataset, folder, "test", 250)
-    print(f"{path} on {options.dataset}, calibrated on {len(images)} training images")
+    path, net, identity, images = inputs(options)
+    folder = data.prepare(identity.dataset, options.data_path, ("test",), options.allow_small_dataset)
+    batches = data.create_dataset(identity.dataset, folder, "test", 250, size=NETWORKS[identity.network].size)
+    print(f"{path} on {identity.dataset}, calibrated on {len(images)} training images")
     print(f"{'scheme':12}{'bits':>5}{'top-1, %':>10}{'top-5, %':>10}{'below float':>13}", flush=True)
-    float_top1, float_top5 = evaluate(fold(net), data)
+    float_top1, float_top5 = evaluate(fold(loading.load(path, loading.stated(options))[0]), batches)
     print(f"{'float':12}{32:5}{100 * float_top1:10.2f}{100 * float_top5:10.2f}", flush=True)
     for scheme in SCHEMES:
         for bits in BITS:
-            parameters = quantise_network(net, images, bits, scheme)
-            top1, top5 = evaluate(QuantisedResNet(parameters), data)
-            below = 100 * (float_top1 - top1)
-            print(f"{scheme:12}{bits:5}{100 * top1:10.2f}{100 * top5:10.2f}{below:13.2f}", flush=True)
+            values = quantise_network(net, images, bits, scheme)
+            top1, top5 = evaluate(occupy(loading.create(identity), values), batches)
+            print(f"{scheme:12}{bits:5}{100 * top1:10.2f}{100 * top5:10.2f}{100 * (float_top1 - top1):13.2f}", flush=True)
             if options.output:
-                save_quantised(parameters, options.output / f"{path.stem}_{scheme}_{bits}bit.ckpt")
+                save_quantised(values, options.output / f"{path.stem}_{scheme}_{bits}bit.ckpt", identity)
 
 
 if __name__ == "__main__":

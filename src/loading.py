@@ -40,14 +40,19 @@ def load(path, options, backend="auto"):
     """
     parameters = checkpoint.load_parameters(path)
     identity = identities.settle(identities.take(parameters, path), options, path)
-    net = networks.create(identity.network, identity.class_num, identity.layer, data.channels(identity.dataset),
-                          backend=backend)
+    net = create(identity, backend)
     if "bits" not in parameters:
         checkpoint.fill(net, parameters, path)
         return net, identity
     values = {name: value.asnumpy() if isinstance(value, Tensor) else value for name, value in parameters.items()}
     cells.check(net, values, path)
     return cells.occupy(net, {**values, "bits": int(values["bits"])}, backend), identity
+
+
+def create(identity, backend="auto"):
+    """The network of an identity, with random weights."""
+    return networks.create(identity.network, identity.class_num, identity.layer, data.channels(identity.dataset),
+                           backend=backend)
 
 
 def identity_options():

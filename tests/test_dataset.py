@@ -301,6 +301,58 @@ def test_official_cifar100_as_a_whole(tmp_path):
     (tmp_path / "test.bin").unlink()
 
 
+# Other files beside the official ones.
+
+STRAY = {"cifar10": ("extra.bin", "data_batch_6.bin", "test_batch_old.bin", "._data_batch_1.bin", "._test_batch.bin"),
+         "cifar100": ("extra.bin", "test_old.bin", "._test.bin", "data_batch_1.bin")}
+
+
+@pytest.mark.parametrize("name, stray", [(name, stray) for name in CIFAR for stray in STRAY[name]])
+def test_other_files_are_not_read(name, stray, tmp_path):
+    """Neither those that a Mac leaves, nor copies, nor another set's; MindSpore's readers would take them."""
+    test, train = (SETS[name].files[split][0] for split in ("test", "train"))
+    folder = write(tmp_path, {test: records(name, 10_000) * 0, train: records(name, 10_000)})
+    (folder / stray).write_bytes(b"\1" * (4096 if stray.startswith("._") else 10_000 * SETS[name].record_bytes))
+    prepare(name, str(folder), BOTH, True)
+    labels = np.concatenate([labels for _, labels in batches(name, folder, "test", 1000)])
+    assert len(labels) == 10_000 and not labels.any()
+    assert create_dataset(name, folder, "train", 1000).get_dataset_size() == 10
+
+
+def test_both_sets_in_one_folder(tmp_path):
+    for name in CIFAR:
+        sized(name, tmp_path)
+    both = write(tmp_path / "both", {})
+    for file in (*tmp_path.glob("cifar-10-*/*"), *tmp_path.glob("cifar-100-*/*")):
+        file.rename(both / file.name)
+    for name in CIFAR:
+        assert prepare(name, str(both), BOTH) == both
+        assert create_dataset(name, both, "train", 1000).get_dataset_size() == 50
+        assert create_dataset(name, both, "test", 1000).get_dataset_size() == 10
+
+
+@pytest.mark.parametrize("options", [{}, {"workers": 2}, {"shards": 2, "shard_id": 1}, {"validation_size": 1000}])
+def test_both_readers_give_the_same_training_batches(options, tmp_path):
+    folder = write(tmp_path, {"data_batch_1.bin": records("cifar10", 10_000)})
+    through_mindspore = batches("cifar10", folder, "train", 500, 7, **options)
+    (folder / "extra.bin").touch()
+    assert same(through_mindspore, batches("cifar10", folder, "train", 500, 7, **options))
+
+
+# Names of the classes.
+
+@pytest.mark.parametrize("name, file, count", [("cifar10", "batches.meta.txt", 10),
+                                               ("cifar100", "fine_label_names.txt", 100)])
+def test_names_of_the_classes(name, file, count, tmp_path):
+    folder, names = small(name, tmp_path), [f"class_{number}" for number in range(count)]
+    assert dataset.class_names(name, folder) == ()
+    (folder / file).write_text("\n".join(names) + "\n\n", encoding="utf-8")
+    assert dataset.class_names(name, folder) == tuple(names)
+    for bad in ("\n".join(names[1:]), "\n".join(names).replace("1", "\x1b[31m"), "\udcff"):
+        (folder / file).write_text(bad, encoding="utf-8", errors="surrogateescape")
+        assert dataset.class_names(name, folder) == ()
+
+
 # Batches.
 
 @pytest.mark.parametrize("batch_size", [1, 5, 7, 12, 100])
@@ -406,6 +458,30 @@ def test_labels_stay_with_their_images(tmp_path):
 def test_evaluation_images_are_untouched(tmp_path):
     data = coordinates("cifar100", 250)
     assert_same(everything("cifar100", write(tmp_path, {"test.bin": data}), "test", 100), data)
+
+
+# Networks of other image sizes.
+
+@pytest.mark.parametrize("split", BOTH)
+@pytest.mark.parametrize("size", [(28, 28), (40, 48), (64, 64)])
+def test_images_of_another_size(size, split, tmp_path):
+    folder = small("cifar100", tmp_path)
+    (images, labels), *_ = batches("cifar100", folder, split, 4, size=size)
+    assert images.shape == (4, 3, *size) and images.dtype == np.float32 and labels.shape == (4,)
+
+
+def test_a_larger_image_is_the_same_one(tmp_path):
+    data = coordinates("cifar100", 5)
+    folder = write(tmp_path, {"test.bin": data})
+    larger = everything("cifar100", folder, "test", 5, size=(64, 64))[0].astype(int)
+    means = larger.reshape(5, 3, 32, 2, 32, 2).mean((3, 5))
+    inner = (..., slice(1, -1), slice(1, -1))
+    assert abs(means - data[:, -3072:].reshape(-1, 3, 32, 32))[inner].max() <= 1
+
+
+def test_the_sets_own_size_changes_nothing(tmp_path):
+    folder = small("cifar100", tmp_path)
+    assert same(batches("cifar100", folder, "train", 5), batches("cifar100", folder, "train", 5, size=(32, 32)))
 
 
 # Seeds and shards.

@@ -113,7 +113,7 @@ def fit(parameters, arguments):
     class_num, channels = parameters[last].shape[0], parameters[first].shape[1]
     net = networks.create(arguments.network, class_num, arguments.layer, channels, backend="composed")
     check_parameters(net, parameters, arguments.file)
-    fitting = (name for name in data.SETS if (data.class_count(name), data.channels(name)) == (class_num, channels))
+    fitting = (name for name, each in data.SETS.items() if (each.class_num, each.channels) == (class_num, channels))
     return Identity(arguments.network, arguments.layer, class_num, arguments.dataset or next(fitting, "folder"))
 
 

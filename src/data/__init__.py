@@ -25,6 +25,7 @@ import numpy as np
 from mindspore import dtype
 from mindspore.dataset import transforms, vision
 
+from src.data import pictures
 from src.data.cifar import CIFAR10, CIFAR100
 from src.data.folder import FOLDER
 from src.data.mnist import MNIST
@@ -145,7 +146,8 @@ def create_dataset(name, folder, split, batch_size, seed=0, workers=1, shards=1,
         name (str): a key of `SETS`.
         folder (Path): what `prepare` returned.
         split (str): "train", "test", or "validation": `validation_size` of the training images, which "train" then
-            leaves out; treated as test images. They are the last ones, or spread evenly where images lie class by class.
+            leaves out; treated as test images. They are the last ones, or spread evenly where images lie class by
+            class.
         batch_size (int): images in a batch.
         seed (int): of shuffling and augmentation.
         workers (int): threads for the augmentation.
@@ -204,5 +206,26 @@ def image_operations(name, training, size=None):
         list of MindSpore's vision operations.
     """
     data_set = SETS[name]
-    return [*data_set.operations(training, size or data_set.size), vision.Rescale(1 / 255, 0.0),
-            vision.Normalize(data_set.mean, data_set.std), vision.HWC2CHW()]
+    return [*data_set.operations(training, size or data_set.size), *_normalisation(data_set)]
+
+
+def normalised(name, image):
+    """A picture as the networks of a data set see its images.
+
+    Args:
+        name (str): a key of `SETS`.
+        image (ndarray): uint8 [H, W, 3], of the network's size.
+
+    Returns:
+        ndarray, float32 [C, H, W].
+    """
+    data_set = SETS[name]
+    image = pictures.grey(image) if data_set.channels == 1 else image
+    for operation in _normalisation(data_set):
+        image = operation(image)
+    return image
+
+
+def _normalisation(data_set):
+    """From uint8 [H, W, C] to float32 [C, H, W] of the mean 0 and the deviation 1."""
+    return [vision.Rescale(1 / 255, 0.0), vision.Normalize(data_set.mean, data_set.std), vision.HWC2CHW()]

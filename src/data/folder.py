@@ -13,14 +13,13 @@
 # limitations under the License.
 # ============================================================================
 """Own images: PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE (or val, or validation), of any size and colours."""
-import io
 from concurrent.futures import ThreadPoolExecutor
 
 import mindspore.dataset as ds
 import numpy as np
 from mindspore.dataset import vision
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from src.data import pictures
 from src.data.cifar import MEAN, STD, crop_and_mirror
 from src.errors import UserError
 
@@ -48,7 +47,7 @@ class Folder:
             if not images:
                 raise UserError(f"no images in {_split(folder, split) / name}; they end in {', '.join(FORMATS)}")
             with ThreadPoolExecutor() as threads:
-                for _ in threads.map(_check_image, images):
+                for _ in threads.map(pictures.read, images):
                     pass
 
     def labels(self, folder, split):
@@ -60,7 +59,7 @@ class Folder:
         indices = {name: label for label, name in enumerate(self.class_names(folder))}
         data = ds.ImageFolderDataset(str(_split(folder, split)), extensions=list(SUFFIXES), class_indexing=indices,
                                      **options)
-        return data.map(decode, "image", num_parallel_workers=options["num_parallel_workers"])
+        return data.map(pictures.decode, "image", num_parallel_workers=options["num_parallel_workers"])
 
     def operations(self, training, size):
         # This interpolation is Pillow's: it averages where an image shrinks, so that a photograph stays one.
@@ -68,39 +67,6 @@ class Folder:
 
     def class_names(self, folder):
         return _classes(_split(folder, "train") or _split(folder, "test"))
-
-
-def decode(data):
-    """The pixels of an image file, as one sees it: turned as its camera says, without its transparency.
-
-    MindSpore's own Decode is not used: a truncated JPEG ends the process.
-
-    Args:
-        data (ndarray): uint8 [bytes].
-
-    Returns:
-        ndarray, uint8 [h, w, 3], red, green and blue.
-
-    Raises:
-        Exception: of nearly any type, from Pillow, over what is no image.
-    """
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data.tobytes())))
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to 8
-        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers")
-    elif image.mode == "P":  # Pillow warns of losing a palette's transparency
-        image = image.convert("RGBA")
-    return np.asarray(image.convert("RGB"))
-
-
-def _check_image(file):
-    try:
-        decode(np.fromfile(file, np.uint8))
-    except UnidentifiedImageError as error:
-        raise UserError(f"{file}: damaged, or no image") from error
-    except Exception as error:  # pylint: disable=broad-except
-        raise UserError(f"{file}: cannot be decoded: {' '.join(str(error).split())}") from error
 
 
 def _split(path, split):

@@ -14,7 +14,7 @@
 # ============================================================================
 """The functions of the C++ library as MindSpore operators: the only table of them.
 
-Layers in floats (`adder_cpu.cc`), layers in bytes (`adder_int8_cpu.cc`), batch norm (`batch_norm_cpu.cc`). Each entry of
+Layers in floats (`adder_*_cpu.cc`), layers in bytes (`adder_int8_cpu.cc`), batch norm (`batch_norm_cpu.cc`). Each entry of
 `OPERATIONS` makes the Cell of one operation; `F32`, `U8` and `I32` are the types of its inputs.
 """
 import ctypes

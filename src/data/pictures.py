@@ -1,0 +1,86 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Image files: their pixels as one sees them, red, green and blue."""
+import io
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from src.errors import UserError
+
+
+def decode(data):
+    """The pixels of an image file, turned as the camera says, without transparency, 8 bits of 16.
+
+    MindSpore's own Decode is not used: a truncated JPEG ends the process.
+
+    Args:
+        data (ndarray): uint8 [bytes].
+
+    Returns:
+        ndarray, uint8 [h, w, 3].
+
+    Raises:
+        Exception: of nearly any type, from Pillow, over what is no image.
+    """
+    return np.asarray(_open(data.tobytes()))
+
+
+def read(path):
+    """The pixels of an image file, uint8 [h, w, 3]; UserError where it is none, or damaged."""
+    return np.asarray(_load(path))
+
+
+def square(path, size):
+    """The square in the middle of an image file, or what has the form of `size`, scaled to it.
+
+    Args:
+        path (Path): of the file.
+        size (tuple[int]): height and width of the result.
+
+    Returns:
+        ndarray, uint8 [*size, 3].
+
+    Raises:
+        UserError: no image, or a damaged one.
+    """
+    return np.asarray(ImageOps.fit(_load(path), size[::-1], Image.BICUBIC))
+
+
+def grey(image):
+    """The brightness of an image uint8 [h, w, 3], as uint8 [h, w, 1]."""
+    return np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
+
+
+def _load(path):
+    try:
+        return _open(path.read_bytes())
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path}: damaged, or no image") from error
+    except Exception as error:  # pylint: disable=broad-except
+        # Pillow's decoders raise nearly any exception over damaged files.
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read: {reason}") from error
+
+
+def _open(data):
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to 8
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("pixels are floating-point numbers")
+    elif image.mode == "P":  # Pillow warns of the transparency of a palette otherwise
+        image = image.convert("RGBA")
+    return image.convert("RGB")
