@@ -31,26 +31,31 @@ for ((i = 0; i < ${#arguments[@]}; i++)); do
   esac
 done
 
-# run NAME CONFIG OPTION...: one run, in the folder NAME.
+# run NAME PREFIX OPTION...: one run by the recipe of that prefix, in the folder NAME.
 run() {
   echo "== $1"
-  "$python" "$root/train.py" --config_path "$root/config/$2_cifar100.yaml" --validation_size 5000 \
+  "$python" "$root/train.py" --config_path "$root/config/$2_resnet20_cifar100.yaml" --validation_size 5000 \
     "${arguments[@]}" --output_path "$output/$1" "${@:3}"
+}
+
+# last COLUMN FILE: the value in the last row of a table.
+last() {
+  awk -F, -v column="$1" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == column) at = i } END { print $at }' "$2"
 }
 
 teacher=() names=(vanilla logits features weights full)
 if [[ -z "$trained" ]]; then teacher=(--teacher_checkpoint_path "$output/full/teacher/last.ckpt"); fi
 run full adderngd
 run vanilla adder
-run logits adderngd "${teacher[@]}" --progressive false --features_weight 0 --inherit false
-run features adderngd "${teacher[@]}" --progressive false --inherit false
-run weights adderngd "${teacher[@]}" --progressive false
+run logits adderngd "${teacher[@]}" --weight_gradient full --features_weight 0 --inherit false
+run features adderngd "${teacher[@]}" --weight_gradient full --inherit false
+run weights adderngd "${teacher[@]}" --weight_gradient full
 if [[ -z "$trained" ]]; then
-  run no_centres adderngd --progressive false --intra_weight 0 --inter_weight 0
+  run no_centres adderngd --weight_gradient full --intra_weight 0 --inter_weight 0
   names+=(no_centres)
 fi
 
 echo "== held-out accuracy after the last epoch; each run down to full has the parts of those above it"
 for name in "${names[@]}"; do
-  printf '%-16s %s\n' "$name" "$(tail -n 1 "$output/$name/metrics.csv" | cut -d, -f4)"
+  printf '%-16s %s\n' "$name" "$(last test_accuracy "$output/$name/metrics.csv")"
 done

@@ -70,15 +70,6 @@ def fixture_saved(tmp_path):
     return path
 
 
-def test_name_of_another_layer(tmp_path):
-    """Networks of l1 and l2 layers have the same parameters."""
-    path = tmp_path / "adderl2_resnet20_cifar100_6593.ckpt"
-    path.touch()
-    assert find_checkpoint(path, "l2") == find_checkpoint(tmp_path, "l2") == path
-    with pytest.raises(UserError, match="a network of layer l2, not l1"):
-        find_checkpoint(tmp_path)
-
-
 # What is saved is what is loaded.
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int32, np.int64, bool])

@@ -12,7 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""eval.py as a program: the line of the result, its accuracy, and mistakes that end in one line."""
+"""eval.py: the line of the result, its accuracy, and mistakes that end in one line."""
+import importlib
 import re
 import shutil
 import subprocess
@@ -25,11 +26,13 @@ import pytest
 from mindspore.dataset import NumpySlicesDataset
 
 from src import data as dataset
+from src.checkpoint import load_parameters, load_strictly, save_parameters
 from src.data import synthetic
-from src.training import step as train_step
-from src.checkpoint import load_strictly, save_parameters
 from src.data.cifar import MEAN, STD
+from src.errors import UserError
+from src.identity import Identity
 from src.res20_adder import resnet20
+from src.tasks import classification
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,38 +72,62 @@ def fixture_expected(home):
     return round(hits[:, 0].mean(), 6), round(hits[:, :5].any(1).mean(), 6)
 
 
-def evaluate(home, *options, checkpoint="net.ckpt"):
-    """Run eval.py in `home`; options given here come last and so beat the usual ones."""
-    usual = ["--device_target", "CPU", "--dataset", "synthetic", "--eval_dataset_path", ".",
-             "--checkpoint_file_path", checkpoint]
-    return subprocess.run([sys.executable, str(ROOT / "eval.py"), *usual, *options], cwd=home, capture_output=True,
-                          text=True, timeout=120, check=False)
+@pytest.fixture(name="evaluate")
+def fixture_evaluate(home, monkeypatch, capsys):
+    """A function that runs eval.py's main in `home`; options given to it come last and so beat the usual ones."""
+    def evaluate(*options, checkpoint="net.ckpt", usual=("--dataset", "synthetic")):
+        monkeypatch.chdir(home)
+        monkeypatch.setattr("src.device._set_device", lambda *_: None)  # too late: tensors of other tests are there
+        monkeypatch.setattr("sys.argv", command(*usual, *options, checkpoint=checkpoint))
+        importlib.import_module("eval").main()
+        return capsys.readouterr().out
+    return evaluate
 
 
-def assert_result(done, expected, path):
-    top1, top5 = expected
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"result: {top1} ckpt= {path}\ntop-5: {top5}\n"
+def command(*options, checkpoint="net.ckpt"):
+    return ["eval.py", "--device_target", "CPU", "--eval_dataset_path", ".", "--checkpoint_file_path", str(checkpoint),
+            *map(str, options)]
 
 
-def assert_refused(done, *words):
-    """One `error:` line on stderr, nothing on stdout, exit code 1."""
-    assert (done.returncode, done.stdout) == (1, ""), done.stderr
-    assert re.fullmatch(r"error: .*\n", done.stderr), done.stderr
-    assert all(str(word) in done.stderr for word in words), done.stderr
+def process(home, *options):
+    """Run eval.py as its users do."""
+    return subprocess.run([sys.executable, str(ROOT / command()[0]), *command(*options)[1:]], cwd=home,
+                          capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("options", [(), ("--batch_size", "501", "--mode", "PYNATIVE")],
-                         ids=lambda options: " ".join(options) or "defaults")
-def test_result_is_what_numpy_finds(options, home, expected):
-    assert_result(evaluate(home, *options), expected, "net.ckpt")
+def lines(expected, path):
+    return "result: {0} ckpt= {2}\ntop-5: {1}\n".format(*expected, path)
 
 
-def test_folder_with_one_best_checkpoint(home, expected, tmp_path):
-    shutil.copy(home / "net.ckpt", tmp_path / "adder_resnet20_synthetic_1234.ckpt")
+def refused(evaluate, *options, words, **where):
+    with pytest.raises(UserError) as caught:
+        evaluate(*options, **where)
+    assert "\n" not in str(caught.value) and all(str(word) in str(caught.value) for word in words), caught.value
+
+
+def test_program(home, expected):
+    """Its lines, and those of a mistake: one `error:` line on stderr, nothing on stdout, exit code 1."""
+    done = process(home, "--dataset", "synthetic")
+    assert (done.returncode, done.stdout) == (0, lines(expected, "net.ckpt")), done.stderr
+    done = process(home, "--batch", "3")
+    assert (done.returncode, done.stdout) == (1, "") and re.fullmatch(r"error: .*--batch.*\n", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("options", [("--batch_size", "501", "--mode", "PYNATIVE"), ("--validation_size", "7")],
+                         ids=" ".join)
+def test_result_is_what_numpy_finds(options, evaluate, expected):
+    """The images that training holds out are no matter here."""
+    assert evaluate(*options) == lines(expected, "net.ckpt")
+
+
+def test_folder_with_one_best_checkpoint(home, evaluate, expected, tmp_path):
+    """Which says itself what it is."""
+    best = tmp_path / "adder_resnet20_synthetic_1234.ckpt"
+    save_parameters(load_parameters(home / "net.ckpt"), best,
+                    identity=Identity("resnet20", "l1", 10, "synthetic").dumps())
     (tmp_path / "last.ckpt").write_text("not this one")
-    done = evaluate(home, "--batch_size", "7", checkpoint=str(tmp_path))
-    assert_result(done, expected, tmp_path / "adder_resnet20_synthetic_1234.ckpt")
+    assert evaluate("--batch_size", "7", checkpoint=tmp_path, usual=()) == lines(expected, best)
+    refused(evaluate, "--layer", "l2", checkpoint=tmp_path, usual=(), words=[best, "layer l1, not l2"])
 
 
 def test_fewer_classes_than_five():
@@ -109,38 +136,33 @@ def test_fewer_classes_than_five():
     net = resnet20(3).set_train(False)
     hits = net(ms.Tensor(images)).asnumpy().argmax(1) == labels
     data = NumpySlicesDataset((images, labels), shuffle=False).batch(8)
-    assert train_step.evaluate(net, data) == (pytest.approx(hits.mean()), 1)
+    assert classification.evaluate(net, data) == (pytest.approx(hits.mean()), 1)
 
 
-def test_class_that_the_network_does_not_have(home, tmp_path):
+def test_class_that_the_network_does_not_have(home, evaluate, tmp_path):
     folder = tmp_path / "synthetic-binary"
     shutil.copytree(home / "synthetic-binary", folder)
     data = np.fromfile(folder / "test.bin", np.uint8).reshape(-1, 3074)
     data[7, 1] = 10
     data.tofile(folder / "test.bin")
-    assert_refused(evaluate(home, "--eval_dataset_path", str(tmp_path)), folder / "test.bin",
-                   "class 10, and the network's 10 classes end at 9")
+    refused(evaluate, "--eval_dataset_path", tmp_path,
+            words=[folder / "test.bin", "class 10, and the network's 10 classes end at 9"])
 
 
 @pytest.mark.parametrize("options, words", [
     (["--class_num", "100"], ["net.ckpt", "fc.weight (10, 64, 1, 1) instead of (100, 64, 1, 1)"]),
-    (["--dataset", "cifar100"], ["no test.bin in .", "cifar-100-binary"]),
+    (["--dataset", "cifar100"], ["net.ckpt", "fc.weight (10, 64, 1, 1) instead of (100, 64, 1, 1)"]),
+    (["--dataset", "cifar100", "--class_num", "10"], ["no test.bin in .", "cifar-100-binary"]),
     (["--checkpoint_file_path", "absent.ckpt"], ["absent.ckpt: no such checkpoint"]),
     (["--checkpoint_file_path", "synthetic-binary/test.bin"], ["test.bin: not a MindSpore checkpoint"]),
-    (["--batch", "3"], ["--batch"]),
 ], ids=" ".join)
-def test_wrong_input(options, words, home):
-    assert_refused(evaluate(home, *options), *words)
-
-
-def test_checkpoint_of_another_data_set(home, tmp_path):
-    (tmp_path / "test.bin").write_bytes(bytes(3074 * 10))
-    done = evaluate(home, "--dataset", "cifar100", "--eval_dataset_path", str(tmp_path), "--allow_small_dataset")
-    assert_refused(done, "does not fit the network", "fc.weight (10, 64, 1, 1) instead of (100, 64, 1, 1)")
+def test_wrong_input(options, words, evaluate):
+    refused(evaluate, *options, words=words)
 
 
 @pytest.mark.parametrize("device", ["Ascend", "GPU"])
 def test_device_that_is_not_there(device, home):
     if ms.hal.is_available(device):
         pytest.skip(f"this machine has a device {device}")
-    assert_refused(evaluate(home, "--device_target", device), f"device_target {device} is not available")
+    done = process(home, "--device_target", device)
+    assert done.returncode == 1 and f"device_target {device} is not available" in done.stderr

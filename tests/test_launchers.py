@@ -195,7 +195,7 @@ def test_exit_code(run, script):
 
 
 TEACHER = ["--teacher_checkpoint_path", "out/full/teacher/last.ckpt"]
-SAME = ["--progressive", "false"]  # the gradient all the time
+SAME = ["--weight_gradient", "full"]  # the gradient all the time
 ABLATION = {"full": [], "vanilla": [], "logits": [*TEACHER, *SAME, "--features_weight", "0", "--inherit", "false"],
             "features": [*TEACHER, *SAME, "--inherit", "false"], "weights": [*TEACHER, *SAME],
             "no_centres": [*SAME, "--intra_weight", "0", "--inter_weight", "0"]}
@@ -207,7 +207,7 @@ def test_ablation(run, repository):
     printed = run("run_ablation.sh", *options).stdout.splitlines()
     commands = [json.loads(line)[1] for line in printed if line.startswith("[")]
     assert commands == [
-        ["--config_path", f"{repository}/config/{'adder' if name == 'vanilla' else 'adderngd'}_cifar100.yaml",
+        ["--config_path", f"{repository}/config/{'adder' if name == 'vanilla' else 'adderngd'}_resnet20_cifar100.yaml",
          "--validation_size", "5000", "--data_path", f"{repository}/data", *options, "--output_path", f"out/{name}",
          *switches] for name, switches in ABLATION.items()]
 

@@ -47,12 +47,12 @@ EXPECTED = {
     "--output_path output/two": (["--epoch_size", "1"], 0, "best: "),
     "bash scripts/run_standalone_train.sh data CPU --epoch_size 3 --output_path output/cifar100 --resume":
         (SHORT, 0, "best: "),
-    "python train.py --config_path config/adderngd_cifar100.yaml --device_target CPU --data_path data "
+    "python train.py --config_path config/adderngd_resnet20_cifar100.yaml --device_target CPU --data_path data "
     "--output_path output/ngd": (SHORT, 0, "adderngd_resnet20_cifar100_"),
     "bash scripts/run_ablation.sh data CPU --epoch_size 6 --output_path output/ablation":
         ([*SHORT, "--validation_size", "32"], 0, r"full +[01]\.\d+\nno_centres +[01]\.\d"),
-    "python train.py --config_path config/cnn_cifar100.yaml --device_target CPU --data_path data --epoch_size 6 "
-    "--validation_size 5000 --output_path output/ablation/cnn": ([*SHORT, "--validation_size", "32"], 0, "best: "),
+    "python train.py --config_path config/cnn_resnet20_cifar100.yaml --device_target CPU --data_path data "
+    "--epoch_size 6 --validation_size 5000 --output_path output/ablation/cnn": ([*SHORT, "--validation_size", "32"], 0, "best: "),
     "python -m src.figures output/ablation/vanilla output/ablation/logits output/ablation/features "
     "output/ablation/weights output/ablation/full output/ablation/full/teacher output/ablation/cnn --data_path data "
     "--output_path output/pictures":
@@ -81,7 +81,8 @@ EXPECTED = {
 def _tree(tmp_path_factory):
     """A copy of the tree, whose .venv is the environment that runs the tests."""
     tree = tmp_path_factory.mktemp("readme") / "a copy"
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "data", "output", "__pycache__"))
+    shutil.copytree(ROOT, tree, ignore=lambda folder, names: {  # src/data is no data
+        ".git", ".venv", "__pycache__", *(("data", "output") if folder == str(ROOT) else ())}.intersection(names))
     (tree / ".venv").symlink_to(sys.prefix)
     synthetic.write(tree / "data" / "synthetic-binary")
     hundred, ten = tree / "data" / "cifar-100-binary", tree / "data" / "cifar-10-batches-bin"

@@ -71,6 +71,7 @@ def call(program, *options):
     """Run the main function of an entry point here; returns what it prints. Raises UserError."""
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr("src.device._set_device", lambda *_: None)  # too late: tensors of other tests are there
         patch.setattr(sys, "argv", [program, *map(str, options)])
         importlib.import_module(program).main()
     return printed.getvalue()
