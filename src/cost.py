@@ -90,7 +90,7 @@ def count(net, channels, size):
     """
     counters = []
     for pair in pairs(net):
-        counters.append(Counter(pair.layer))
+        counters.append(Counter(pair))
         put(net, pair.name, counters[-1])
     net.set_train(False)(ops.zeros((1, channels, *size), ms.float32))
     inner, outer = ([counter for counter in counters if isinstance(counter.layer, Adder2d) is wanted]
@@ -103,10 +103,9 @@ def count(net, channels, size):
 class Counter(nn.Cell):
     """A layer, and at how many positions it was computed."""
 
-    def __init__(self, layer):
+    def __init__(self, pair):
         super().__init__()
-        self.layer, self.positions = layer, 0
-        self.weight = layer.adder if isinstance(layer, Adder2d) else layer.weight
+        self.layer, self.weight, self.positions = pair.layer, pair.weight, 0
 
     def construct(self, x):
         y = self.layer(x)

@@ -26,7 +26,6 @@ import numpy as np
 import yaml
 
 from src import checkpoint, data, device, errors, loading, picture
-from src.adder import Adder2d
 from src.errors import UserError
 from src.folding import fold
 from src.kinds import KINDS
@@ -92,9 +91,7 @@ class Run:
     def weights(self):
         """All weights [n] of the layers between the first and the last."""
         net, _ = self.load()
-        layers = [pair.layer for pair in pairs(net)[1:-1]]
-        values = [layer.adder if isinstance(layer, Adder2d) else layer.weight for layer in layers]
-        return np.concatenate([value.asnumpy().ravel() for value in values])
+        return np.concatenate([pair.weight.asnumpy().ravel() for pair in pairs(net)[1:-1]])
 
 
 def draw_curves(runs, _):

@@ -35,6 +35,11 @@ class Pair:
     norm_name: str
     norm: nn.Cell
 
+    @property
+    def weight(self):
+        """The filters, a Parameter [F, C, k, k]."""
+        return self.layer.adder if isinstance(self.layer, Adder2d) else self.layer.weight
+
 
 def pairs(net):
     """The pairs of a network, in the order of definition; a layer without a norm behind it is in none."""

@@ -103,13 +103,13 @@ def fit(parameters, arguments):
         if getattr(arguments, name) not in table:
             raise UserError(f"--{name} is one of {', '.join(filter(None, table))}, not {getattr(arguments, name)}")
     template = networks.create(arguments.network, 10, arguments.layer, backend="composed")
-    first, last = (next(pair.layer.parameters_and_names(expand=False))[0] for pair in (pairs(template)[0], pairs(template)[-1]))
+    first, last = (pairs(template)[i].weight.name for i in (0, -1))
     for name, parameter in template.parameters_dict().items():
         if name in parameters and parameters[name].ndim == 2 and parameter.shape[2:] == (1, 1):
             parameters[name] = parameters[name][:, :, None, None]
     if any(getattr(parameters.get(name), "ndim", 0) != 4 for name in (first, last)):
-        raise UserError(f"{arguments.file}: no {arguments.network} of layer {arguments.layer}: {first} and {last} must "
-                        "be there, with four axes")
+        raise UserError(f"{arguments.file}: not a {arguments.network} of layer {arguments.layer}: {first} and {last} "
+                        "must be there, filters of four axes")
     class_num, channels = parameters[last].shape[0], parameters[first].shape[1]
     net = networks.create(arguments.network, class_num, arguments.layer, channels, backend="composed")
     check_parameters(net, parameters, arguments.file)
