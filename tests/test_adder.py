@@ -52,6 +52,9 @@ CASES = {
     "many images in a tile, last tile short": Case(70, 5, 4, 4, 6, 3, 1, 1),
     "large images, more tiles than groups": Case(20, 2, 33, 32, 3, 3, 1, 1),
     "stride 2 over several tiles": Case(11, 3, 41, 38, 4, 3, 2, 1),
+    "one channel, 5x5, several tiles": Case(5, 1, 33, 29, 6, 5, 1, 0),
+    "one channel, stride 2, odd, padding": Case(3, 1, 9, 12, 20, 3, 2, 2),
+    "7x7 stride 2, more taps than a register block": Case(2, 3, 23, 18, 5, 7, 2, 3),
 }
 TYPICAL = CASES["3x3 stride 2, odd, not square"]
 PLACES = [(backend, mode, name) for backend in ("kernel", "composed") for mode in MODES for name in CASES

@@ -119,10 +119,7 @@ struct Plan {
   std::vector<int64_t> runs = {};     // and each run of outputs, in whole register blocks
 
   // What `rows` rows of the output from `row` on read.
-  Band Inputs(int64_t row, int64_t rows) const {
-    return {row * layer.stride - layer.padding, -layer.padding, (rows - 1) * layer.stride + layer.kernel,
-            columns + (layer.kernel - 1) / layer.stride, layer.stride, std::min(layer.kernel, layer.stride)};
-  }
+  Band Inputs(int64_t row, int64_t rows) const { return InputsOf(layer, row, rows, columns); }
 };
 
 Plan PlanOf(const Layer &layer) {

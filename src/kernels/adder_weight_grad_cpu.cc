@@ -18,6 +18,9 @@
 // A register block is a vector of filters for some channels, where x is read value by value; see packing.h. It runs
 // over the positions of a tile, some rows of some images. Tiles are dealt out to groups. Each group has its own sums,
 // which are added up in order at the end, so that no result depends on the number of threads.
+//
+// Few channels leave most of a block empty, and that for every tap. Such a layer is run as one of 1x1 with its taps as
+// channels: what a position sees of each is gathered. The sums are the same.
 
 #include <algorithm>
 #include <cstdint>
@@ -101,17 +104,39 @@ Plan PlanOf(const Layer &layer) {
   return plan;
 }
 
+// Whether blocks of taps are so few that gathering pays. It takes half as long as the sums for a vector of filters, but
+// also for positions that fill up the last vector of a row.
+bool PaysToGather(const Layer &layer) {
+  const int64_t sums = 2 * CeilDiv(layer.filters, kLanes) * layer.out_width;
+  const int64_t gathering = RoundUp(layer.out_width, kLanes), window = layer.kernel * layer.kernel;
+  return layer.channels < kBlock && CeilDiv(layer.taps, kBlock) * (sums + gathering) <= window * sums;
+}
+
+// The 1x1 layer over the taps. Its w and dw lie as the layer's own.
+Layer OfTaps(Layer layer) {
+  layer.channels = layer.taps;
+  layer.height = layer.out_height;
+  layer.width = layer.out_width;
+  layer.kernel = layer.stride = 1;
+  layer.padding = 0;
+  return layer;
+}
+
 // The sum with x - w is taken as (sum dy * x) - w * (sum dy), x and w centred.
 class WeightGrad {
  public:
   WeightGrad(const Layer &layer, const float *dy, const float *x, const float *w, float mix)
-      : layer_(layer), plan_(PlanOf(layer)), mix_(mix), dy_(dy), x_(x),
+      : source_(layer), gathered_(PaysToGather(layer)), layer_(gathered_ ? OfTaps(layer) : layer),
+        plan_(PlanOf(layer_)), mix_(mix), dy_(dy), x_(x),
         centres_(mix == 0.0f ? std::vector<float>(layer.channels) : Centres(layer, w)),
         w_(plan_.Size(plan_.blocks), 0.0f) {
-    for (int64_t c = 0; c < layer.channels; ++c)
+    const int64_t window = layer.kernel * layer.kernel;  // the plan's may be 1
+    for (int64_t c = 0; c < layer_.channels; ++c)
       for (int64_t i = 0; i < plan_.window; ++i)
-        for (int64_t f = 0; f < layer.filters; ++f)
-          w_[plan_.At(f, c, i)] = w[(f * layer.channels + c) * plan_.window + i] - centres_[c];
+        for (int64_t f = 0; f < layer_.filters; ++f) {
+          const int64_t tap = c * plan_.window + i;
+          w_[plan_.At(f, c, i)] = w[f * layer.taps + tap] - centres_[tap / window];
+        }
   }
 
   void Run(float *dw) const {
@@ -138,11 +163,13 @@ class WeightGrad {
   }
 
  private:
-  const Layer &layer_;
+  const Layer &source_;  // whose x it is
+  const bool gathered_;
+  const Layer layer_;  // that is run
   const Plan plan_;
   const double mix_;
   const float *const dy_, *const x_;
-  const std::vector<float> centres_;
+  const std::vector<float> centres_;  // of the source's channels
   std::vector<float> w_;  // centred
 
   // Adds what a tile gives to blocks [first_block, last_block), and, where wanted, to the sums of dy.
@@ -163,10 +190,15 @@ class WeightGrad {
         ToLanes(dy_ + (((first + n) * layer_.filters + v * kLanes) * layer_.out_height + row) * out_width,
                 layer_.out_height * out_width, layer_.filters - v * kLanes, height * out_width, kZeros,
                 dys + v * dy_size + n * dy_steps.image, kLanes);
+    const Band seen = InputsOf(source_, row, height, out_width);
+    const float *const bands = gathered_ ? PackBands(first, count, seen) : nullptr;
     for (int64_t block = first_block; block < last_block; ++block) {
       for (int64_t n = 0; n < count; ++n)
-        PackInputs(first + n, block * kBlock, row * layer_.stride - layer_.padding,
-                   (height - 1) * layer_.stride + layer_.kernel, width, xs + n * x_steps.image);
+        if (gathered_)
+          Gather(bands + n * source_.channels * seen.Pitch(), seen, block * kBlock, height, xs + n * x_steps.image);
+        else
+          PackInputs(first + n, block * kBlock, row * layer_.stride - layer_.padding,
+                     (height - 1) * layer_.stride + layer_.kernel, width, xs + n * x_steps.image);
       const auto run = [&](auto sum_block, float *out) {
         for (int64_t v = 0; v < plan_.vectors; ++v)
           for (int64_t i = 0; i < plan_.window; ++i) {
@@ -210,6 +242,31 @@ class WeightGrad {
                 kBlock);
       pad(before + inside, width);
     }
+  }
+
+  // What a tile sees, centred: [image, channel, band].
+  const float *PackBands(int64_t first, int64_t images, const Band &seen) const {
+    const int64_t planes = source_.channels, size = source_.height * source_.width;
+    float *const out = scratch_out.Get(images * planes * seen.Pitch());
+    for (int64_t i = 0; i < images * planes; ++i)
+      seen.Pack(x_ + (first * planes + i) * size, source_.height, source_.width, centres_[i % planes],
+                -centres_[i % planes], out + i * seen.Pitch());
+    return out;
+  }
+
+  // kBlock taps from `tap` on of an image's bands: [row and column of the output, tap]. Whole vectors are read, for
+  // which bands have room.
+  void Gather(const float *bands, const Band &seen, int64_t tap, int64_t rows, float *out) const {
+    const int64_t kernel = source_.kernel;
+    const float *from[kBlock] = {};
+    for (int64_t i = 0; i < std::min<int64_t>(kBlock, layer_.channels - tap); ++i) {
+      const int64_t row = (tap + i) / kernel, column = (tap + i) % kernel;  // counted over all channels
+      from[i] = bands + row / kernel * seen.Pitch() + seen.At(row % kernel, column);
+    }
+    for (int64_t row = 0; row < rows; ++row, out += layer_.width * kBlock)
+      for (int64_t i = 0; i < kBlock; i += kLanes)
+        PlanesToLanes([&](int lane) { return from[i + lane] + row * source_.stride * seen.RowPitch(); },
+                      layer_.channels - tap - i, RoundUp(layer_.width, kLanes), kZeros, out + i, kBlock);
   }
 
   // Writes tap i of channel c for the vector of filters from f on, of which `sums` are those of dy.

@@ -24,8 +24,8 @@
 //     ...                                              with AVX2 8 sums, w, one and the maxima on their way, of 16
 //     w[f + 15]   sum_0    sum_1    ...   sum_15
 //
-// So no patches are copied, and kernel, stride and width of the image are distances between pointers. Two layouts serve
-// all passes:
+// So no patches are copied, save for the weight gradient of few channels, and kernel, stride and width of the image are
+// distances between pointers. Two layouts serve all passes:
 // - a band: some rows of a plane with what lies outside it, for values to be broadcast;
 // - lanes: the channels of a position side by side, by transposing.
 #ifndef ADDERNGD_PACKING_H_
@@ -152,18 +152,30 @@ struct Band {
   }
 };
 
-// Values [0, count) of up to kLanes planes, `plane` floats apart, side by side: out[position][lane], positions `pitch`
-// floats apart. Lanes without a plane are 0. Whole vectors are written, also behind the last position.
-inline void ToLanes(const float *in, int64_t plane, int64_t planes, int64_t count, const float *centres, float *out,
-                    int64_t pitch) {
+// What `rows` rows of an output of `columns` columns read, from row `row` on.
+inline Band InputsOf(const Layer &layer, int64_t row, int64_t rows, int64_t columns) {
+  return {row * layer.stride - layer.padding, -layer.padding, (rows - 1) * layer.stride + layer.kernel,
+          columns + (layer.kernel - 1) / layer.stride, layer.stride, std::min(layer.kernel, layer.stride)};
+}
+
+// Values [0, count) of up to kLanes planes, which start at plane(i), side by side: out[position][lane], positions
+// `pitch` floats apart. Lanes without a plane are 0. Whole vectors are written, also behind the last position.
+template <typename Plane>
+inline void PlanesToLanes(Plane plane, int64_t planes, int64_t count, const float *centres, float *out, int64_t pitch) {
   for (int64_t q = 0; q < count; q += kLanes) {
     Vec v[kLanes];
     UNROLL
-    for (int i = 0; i < kLanes; ++i) v[i] = i < planes ? LoadFirst(in + i * plane + q, count - q) - centres[i] : Vec{};
+    for (int i = 0; i < kLanes; ++i) v[i] = i < planes ? LoadFirst(plane(i) + q, count - q) - centres[i] : Vec{};
     Transpose(v);
     UNROLL
     for (int i = 0; i < kLanes; ++i) Store(out + (q + i) * pitch, v[i]);
   }
+}
+
+// The same of planes that are `plane` floats apart.
+inline void ToLanes(const float *in, int64_t plane, int64_t planes, int64_t count, const float *centres, float *out,
+                    int64_t pitch) {
+  PlanesToLanes([=](int i) { return in + i * plane; }, planes, count, centres, out, pitch);
 }
 
 // The reverse, from positions that lie densely.
