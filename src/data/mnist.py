@@ -29,7 +29,8 @@ SIDE, MARGIN = 28, 2  # pixels
 
 class Mnist:
     """See `src.data.DataSet`."""
-    class_num, channels, size, mean, std, by_class = 10, 1, (32, 32), (0.1307,), (0.3081,), False
+    class_num, channels, size, stored, by_class = 10, 1, (32, 32), (SIDE, SIDE), False
+    mean, std = (0.1307,), (0.3081,)
 
     def find(self, path, splits):
         files = sum((FILES[split] for split in splits), ())
