@@ -27,12 +27,14 @@ from mindspore.dataset import transforms, vision
 
 from src.data import pictures
 from src.data.cifar import CIFAR10, CIFAR100
+from src.data.fashion_mnist import FASHION_MNIST
 from src.data.folder import FOLDER
 from src.data.mnist import MNIST
 from src.data.synthetic import SYNTHETIC
 from src.errors import UserError
 
-SETS = {"cifar100": CIFAR100, "cifar10": CIFAR10, "mnist": MNIST, "synthetic": SYNTHETIC, "folder": FOLDER}
+SETS = {"cifar100": CIFAR100, "cifar10": CIFAR10, "mnist": MNIST, "fashion_mnist": FASHION_MNIST,
+        "synthetic": SYNTHETIC, "folder": FOLDER}
 
 
 class DataSet(Protocol):
