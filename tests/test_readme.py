@@ -12,9 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Every command of the README runs, in a copy of the tree, with a small data set and few epochs."""
+"""Every command of the READMEs runs, in a copy of the tree, with small data and few epochs."""
 import os
 import re
+import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,59 +24,81 @@ from pathlib import Path
 
 import pytest
 
+import test_data_folder
+import test_data_mnist
 from src.data import synthetic
 from test_convert import torch_state, write_state, write_zip
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-            for line in block.strip().splitlines()]
+READMES = {name: (ROOT / name).read_text("utf-8")
+           for name in ("README.md", "ckpt/README.md", "benchmarks/README.md")}
+
+
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+COMMANDS = [line for text in READMES.values() for block in blocks(text, "bash") for line in block.strip().splitlines()]
 
 SMALL = ["--allow_small_dataset"]
 SHORT = [*SMALL, "--epoch_size", "1", "--batch_size", "32"]
+TINY = [*SHORT, "--network", "lenet5_bn"]  # compiles in a moment
+HELD_OUT = [*TINY, "--validation_size", "32"]
 NO_ASCEND = (1, "error: device_target Ascend is not available on this machine")
+# Refused in the copy, whose small data sets must survive; test_download.py downloads.
+NO_DOWNLOAD = (1, "is not a complete data set")
 
-# README's command: options that make it small, expected exit code, expected words (a regular expression).
+# Command: options that make it small, expected exit code, expected words (a regular expression).
 EXPECTED = {
-    # Refused in the copy, whose small data set must survive; test_download.py downloads.
-    "bash scripts/download_data.sh cifar100 data": ([], 1, "data/cifar-100-binary is not a complete data set"),
     "bash scripts/quick_start.sh": (["--epoch_size", "1"], 0, "same logits after reloading"),
+    "bash scripts/download_data.sh cifar100 data": ([], *NO_DOWNLOAD),
+    "bash scripts/run_eval.sh ckpt data CPU": (SMALL, 0, "result: 0."),
+    "bash scripts/download_data.sh mnist data": ([], *NO_DOWNLOAD),
+    "source .venv/bin/activate": ([], 0, ""),
     "bash scripts/run_tests.sh": (["--version"], 0, "pytest"),
     "bash scripts/run_eval.sh ckpt data Ascend": ([], *NO_ASCEND),
-    "bash scripts/run_eval.sh ckpt data CPU": (SMALL, 0, "result: 0."),
     "python train.py --device_target GPU": ([], 1, "error: device_target GPU is not available on this machine"),
     "bash scripts/run_standalone_train.sh data CPU --epoch_size 3 --output_path output/cifar100": (SHORT, 0, "best: "),
-    "bash scripts/run_distribute_train.sh 2 data CPU --dataset synthetic --epoch_size 2 --batch_size 64 "
-    "--output_path output/two": (["--epoch_size", "1"], 0, "best: "),
     "bash scripts/run_standalone_train.sh data CPU --epoch_size 3 --output_path output/cifar100 --resume":
         (SHORT, 0, "best: "),
+    "python train.py --network lenet5_bn --dataset mnist --data_path data --device_target CPU --epoch_size 50 "
+    "--output_path output/lenet": (SHORT, 0, "output/lenet/adder_lenet5_bn_mnist_"),
+    "bash scripts/run_distribute_train.sh 2 data CPU --dataset synthetic --epoch_size 2 --batch_size 64 "
+    "--output_path output/two": (["--epoch_size", "1"], 0, "best: "),
     "python train.py --config_path config/adderngd_resnet20_cifar100.yaml --device_target CPU --data_path data "
-    "--output_path output/ngd": (SHORT, 0, "adderngd_resnet20_cifar100_"),
-    "bash scripts/run_ablation.sh data CPU --epoch_size 6 --output_path output/ablation":
-        ([*SHORT, "--validation_size", "32"], 0, r"full +[01]\.\d+\nno_centres +[01]\.\d"),
-    "python train.py --config_path config/cnn_resnet20_cifar100.yaml --device_target CPU --data_path data "
-    "--epoch_size 6 --validation_size 5000 --output_path output/ablation/cnn": ([*SHORT, "--validation_size", "32"], 0, "best: "),
-    "python -m src.figures output/ablation/vanilla output/ablation/logits output/ablation/features "
-    "output/ablation/weights output/ablation/full output/ablation/full/teacher output/ablation/cnn --data_path data "
-    "--output_path output/pictures":
-        ([], 0, "output/pictures/weights.png"),
+    "--output_path output/ngd": (TINY, 0, "adderngd_lenet5_bn_cifar100_"),
     "python eval.py --checkpoint_file_path ckpt --eval_dataset_path data --device_target CPU": (SMALL, 0, "top-5: "),
+    "python -m src.convert ResNet20-AdderNet.pth output/adder_resnet20_cifar10.ckpt":
+        ([], 0, "converted 110 parameters"),
+    "python -m src.predict photo.png --checkpoint_file_path ckpt": ([], 0, r"\d %  class \d"),
+    "python train.py --dataset folder --data_path photos --device_target CPU --epoch_size 30 --batch_size 32 "
+    "--output_path output/photos": (TINY, 0, "output/photos/adder_lenet5_bn_folder_"),
+    "python -m src.predict photo.png --checkpoint_file_path output/photos": ([], 0, r"\d %  cat"),
+    "python export.py --checkpoint_file_path output/photos --file_format ONNX --batch_size 1 "
+    "--file_name output/photos/network --device_target CPU": ([], 0, "exported "),
     "bash scripts/run_export.sh ckpt MINDIR CPU --batch_size 1": ([], 0, "exported "),
-    "bash scripts/run_export.sh ckpt ONNX CPU --batch_size 1": ([], 0, "exported "),
     "bash scripts/run_export.sh ckpt AIR Ascend": ([], *NO_ASCEND),
-    "python -m src.quant --checkpoint_file_path ckpt --data_path data --bits 8 --output adder_int8.ckpt":
+    "python -m src.quant --checkpoint_file_path ckpt --data_path data --bits 8 --output output/adder_int8.ckpt":
         ([*SMALL, "--calibration_size", "32"], 0, "quantised ckpt/"),
-    "python eval.py --checkpoint_file_path adder_int8.ckpt --eval_dataset_path data --device_target CPU":
+    "python eval.py --checkpoint_file_path output/adder_int8.ckpt --eval_dataset_path data --device_target CPU":
         (SMALL, 0, "top-5: "),
     "python -m src.cost": ([], 0, "honest count"),
+    "bash scripts/run_ablation.sh data CPU --epoch_size 6 --output_path output/ablation":
+        (HELD_OUT, 0, r"full +[01]\.\d+\nno_centres +[01]\.\d"),
+    "python train.py --config_path config/cnn_resnet20_cifar100.yaml --device_target CPU --data_path data "
+    "--epoch_size 6 --validation_size 5000 --output_path output/ablation/cnn": (HELD_OUT, 0, "best: "),
+    "python -m src.figures output/ablation/vanilla output/ablation/logits output/ablation/features "
+    "output/ablation/weights output/ablation/full output/ablation/full/teacher output/ablation/cnn --data_path data "
+    "--output_path output/pictures": ([], 0, "output/pictures/weights.png"),
     "python -m benchmarks.quantised --checkpoint_file_path ckpt --data_path data":
         ([*SMALL, "--calibration_size", "8"], 0, "adderquant "),
-    "python -m benchmarks.quantised --checkpoint_file_path ckpt/cifar10 --dataset cifar10 --data_path data "
-    "--allow_small_dataset": (["--calibration_size", "8"], 0, "shared "),
-    "python -m src.convert ResNet20-AdderNet.pth adder_resnet20_cifar10.ckpt": ([], 0, "converted 110 parameters"),
     "python -m benchmarks.compare --output benchmarks/results.json":
         (["--batch_size", "4", "--rounds", "1", "--parts", "networks", "quantised", "layers"], 0, "onnxruntime: "),
     "python -m benchmarks.plot benchmarks/results.json benchmarks/performance.png": ([], 0, ""),
 }
+# Called in this process, which has imported MindSpore already, are all programs but these: one chooses another device,
+# one starts processes of its own.
+APART = ("python train.py --device_target GPU", "python -m benchmarks.compare")
 
 
 @pytest.fixture(scope="module", name="tree")
@@ -84,16 +108,21 @@ def _tree(tmp_path_factory):
     shutil.copytree(ROOT, tree, ignore=lambda folder, names: {  # src/data is no data
         ".git", ".venv", "__pycache__", *(("data", "output") if folder == str(ROOT) else ())}.intersection(names))
     (tree / ".venv").symlink_to(sys.prefix)
-    synthetic.write(tree / "data" / "synthetic-binary")
-    hundred, ten = tree / "data" / "cifar-100-binary", tree / "data" / "cifar-10-batches-bin"
-    hundred.mkdir()
-    ten.mkdir()
-    for split, batch in (("train", "data_batch_1"), ("test", "test_batch")):
-        images = (tree / f"data/synthetic-binary/{split}.bin").read_bytes()[:96 * 3074]
-        (hundred / f"{split}.bin").write_bytes(images)
-        (ten / f"{batch}.bin").write_bytes(b"".join(images[i + 1:i + 3074] for i in range(0, len(images), 3074)))
+    write_data(tree / "data")
+    test_data_folder.write(tree / "photos", train=16)
+    test_data_folder.picture().save(tree / "photo.png")
     write_state(write_zip, tree / "ResNet20-AdderNet.pth", torch_state()[0])
     return tree
+
+
+def write_data(path):
+    """Small data sets of every name."""
+    test_data_mnist.write(path / "mnist")
+    synthetic.write(path / "synthetic-binary")
+    (path / "cifar-100-binary").mkdir()
+    for split in ("train", "test"):
+        images = (path / f"synthetic-binary/{split}.bin").read_bytes()[:96 * 3074]
+        (path / f"cifar-100-binary/{split}.bin").write_bytes(images)
 
 
 def test_every_command_has_an_expectation():
@@ -101,28 +130,67 @@ def test_every_command_has_an_expectation():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command(tree, command):
+def test_command(tree, command, monkeypatch, capfd):
     options, code, words = EXPECTED[command]
+    monkeypatch.chdir(tree)
+    apart = not command.startswith("python") or command.startswith(APART)
+    assert (in_the_shell(command, options) if apart else called(command, options, monkeypatch)) == code
+    out, error = capfd.readouterr()
+    assert re.search(words, out + error), out[-2000:] + error[-2000:]
+    assert "Traceback" not in error
+
+
+def in_the_shell(command, options):
+    """The exit code of a command, as a user runs it."""
     environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run([*command.split(), *options], cwd=tree, env=environment, capture_output=True, text=True,
-                          timeout=400, check=False)
-    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-2000:]
-    assert re.search(words, done.stdout + done.stderr), done.stdout[-2000:]
-    assert "Traceback" not in done.stderr
+    return subprocess.run(["bash", "-c", f"{command} {shlex.join(options)}"], env=environment, check=False).returncode
+
+
+def called(command, options, monkeypatch):
+    """The exit code of a program that is called."""
+    _, *arguments = [*command.split(), *options]
+    as_module = arguments[0] == "-m"
+    monkeypatch.setattr(sys, "argv", arguments[as_module:])
+    try:
+        (runpy.run_module if as_module else runpy.run_path)(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        print(end, file=sys.stderr)
+        return 1 if isinstance(end.code, str) else end.code
+    return 0
+
+
+def test_own_network(capsys):
+    """The program in the README trains a network of the reader's own."""
+    (program,) = blocks(READMES["README.md"], "python")
+    exec(program, {})  # pylint: disable=exec-used
+    assert 1 < float(capsys.readouterr().out) < 5
 
 
 def test_tree_in_the_readme_is_the_tree():
     """The listing names every file of the product."""
-    listing = (ROOT / "README.md").read_text("utf-8").split("```text")[1].split("```")[0]
-    for pattern in ("*.py", "*.yaml", "scripts/*.sh", "src/*.py", "src/kernels/*.*", "benchmarks/*.py", "benchmarks/*.cc"):
+    (listing,) = blocks(READMES["README.md"], "text")
+    named = set(re.findall(r"[\w.]+", listing))
+    for pattern in ("*.py", "*.yaml", "scripts/*.sh", "src/*.py", "src/*/*.py", "src/kernels/*.*", "benchmarks/*.py",
+                    "benchmarks/*.cc"):
         for path in ROOT.glob(pattern):
-            assert path.name in listing or path.name == "__init__.py", path
+            assert path.name in named or path.name.startswith("__") or path.is_dir(), path
 
 
-def test_pictures_are_there():
-    pictures = re.findall(r"!\[.*?\]\((.*?)\)", (ROOT / "README.md").read_text("utf-8"))
-    assert pictures and all((ROOT / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
+@pytest.mark.parametrize("name", READMES)
+def test_links_lead_somewhere(name):
+    """To a file, a heading, or both; pictures are PNG."""
+    for picture, target in re.findall(r"(!?)\[[^]]*\]\(((?!https?:)[^)]*)\)", READMES[name]):
+        path, _, heading = target.partition("#")
+        path = (ROOT / name).parent / path if path else ROOT / name
+        assert path.exists(), target
+        assert not picture or path.read_bytes().startswith(b"\x89PNG"), target
+        assert not heading or heading in headings(path.read_text("utf-8")), target
+
+
+def headings(text):
+    """The anchors of a page, as its host makes them."""
+    return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", text, re.M)]
 
 
 def test_ci_runs_the_test_command():
