@@ -15,9 +15,11 @@
 """Export a checkpoint, float or quantised: normalised images [batch_size, C, H, W] to logits."""
 from pathlib import Path
 
-from src import errors
+from src import checkpoint, data, device, errors, loading
 from src.config import get_config
 from src.errors import UserError
+from src.exporter import export
+from src.networks import NETWORKS
 
 
 def main():
@@ -25,11 +27,6 @@ def main():
     if config.file_format == "AIR" and config.device_target != "Ascend":
         raise UserError("AIR is exported on Ascend only (MindSpore needs its backend); "
                         "use --device_target Ascend there, or --file_format MINDIR")
-
-    # MindSpore takes seconds to import: after the mistake that can be seen without it.
-    from src import checkpoint, data, device, loading
-    from src.exporter import export
-    from src.networks import NETWORKS
     path = checkpoint.find_checkpoint(config.checkpoint_file_path)
     device.set_up(config.device_target, config.device_id)
     net, identity = loading.load(path, config, "onnx" if config.file_format == "ONNX" else "unrolled")

@@ -15,6 +15,7 @@
 """Options: default_config.yaml, overridden by another YAML file, overridden by the command line."""
 import argparse
 import dataclasses
+import importlib
 import math
 import re
 from pathlib import Path
@@ -48,6 +49,7 @@ def get_config(description, arguments=None):
         SystemExit: code 0 after --help.
     """
     defaults, groups, choices, ranges = yaml_files.documents(DEFAULT_CONFIG)
+    choices = {key: _expanded(names) for key, names in choices.items()}
     parser = _parser(description, defaults, groups, choices)
     # Every key begins as None, which no option can be: what is another value in the end was given.
     config = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(defaults)))
@@ -88,6 +90,15 @@ def _parser(description, defaults, groups, choices):
                 "type": type(defaults[key]), "choices": choices.get(key)}
             group.add_argument(f"--{key}", default=defaults[key], help=text, **form)
     return parser
+
+
+def _expanded(names):
+    """Choices, with the keys of a table in the place of where it is, such as src.kinds.KINDS."""
+    found = []
+    for name in names:
+        module, _, table = name.rpartition(".")
+        found += list(getattr(importlib.import_module(module), table)) if module else [name]
+    return found
 
 
 def _bool(text):

@@ -16,8 +16,8 @@
 
     python -m src.predict IMAGE... --checkpoint_file_path ckpt
 
-An image is a PNG or JPEG of any size, in colour, grey or with transparency. The square in its middle is scaled to the
-network's size, and normalised as the data set that the network was trained on.
+An image is a PNG or JPEG of any size, in colour, grey or with transparency. It is scaled to the network's size, and
+normalised as the data set that the network was trained on.
 """
 import argparse
 from pathlib import Path
@@ -26,7 +26,6 @@ import mindspore as ms
 import numpy as np
 
 from src import checkpoint, data, device, errors, loading
-from src.data import pictures
 from src.folding import fold
 from src.networks import NETWORKS
 
@@ -64,7 +63,7 @@ def likeliest(net, identity, path):
     Raises:
         UserError: the picture cannot be read.
     """
-    image = data.normalised(identity.dataset, pictures.square(path, NETWORKS[identity.network].size))
+    image = data.from_picture(identity.dataset, path, NETWORKS[identity.network].size)
     logits = net(ms.Tensor(image[None])).asnumpy()[0].astype(np.float64)
     probabilities = np.exp(logits - logits.max())
     probabilities /= probabilities.sum()

@@ -48,6 +48,11 @@ def resnet32(class_num=10, layer="l1", in_channels=3, **options):
     return ResNet(class_num, (5, 5, 5), (16, 32, FEATURES), in_channels, *kinds.sockets(layer, **options))
 
 
+def resnet56(class_num=10, layer="l1", in_channels=3, **options):
+    """Adder ResNet-56: the same with nine blocks in a stage. Arguments as those of `resnet20`."""
+    return ResNet(class_num, (9, 9, 9), (16, 32, FEATURES), in_channels, *kinds.sockets(layer, **options))
+
+
 class ResNet(nn.Cell):
     """A residual network of three stages; stages two and three halve the resolution.
 

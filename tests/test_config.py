@@ -31,7 +31,8 @@ from src.tasks import TASKS
 from src.training import trainer
 
 ROOT = Path(__file__).parents[1]
-DEFAULTS, GROUPS, CHOICES, RANGES = yaml.safe_load_all((ROOT / "default_config.yaml").read_text("utf-8"))
+DEFAULTS, GROUPS, NAMES, RANGES = yaml.safe_load_all((ROOT / "default_config.yaml").read_text("utf-8"))
+CHOICES = {key: config._expanded(names) for key, names in NAMES.items()}  # pylint: disable=protected-access
 HELPS = {key: text for group in GROUPS.values() for key, text in group.items()}
 OPTIONS = [table.Options for table in (*METHODS.values(), *TASKS.values(), trainer)]  # dataclasses filled by `pick`
 FLAGS = [key for key, value in DEFAULTS.items() if isinstance(value, bool)]

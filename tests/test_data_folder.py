@@ -248,16 +248,17 @@ def test_names_of_the_classes(tmp_path):
 
 # Pictures for a network.
 
-def test_square_in_the_middle(tmp_path):
+@pytest.mark.parametrize("name, shape, grey", [("cifar100", (32, 32), False), ("mnist", (28, 28), True),
+                                               ("folder", (20, 24), False)])
+def test_picture_for_a_network(tmp_path, name, shape, grey):
+    """Scaled to what the data set's files have, then treated as those in evaluation."""
     COLOUR.save(tmp_path / "a.png")
-    expected = np.asarray(COLOUR.crop((0, 4, 40, 44)).resize((20, 20), Image.BICUBIC))
-    assert abs(pictures.square(tmp_path / "a.png", (20, 20)).astype(int) - expected).max() <= 1
-    assert pictures.square(tmp_path / "a.png", (20, 30)).shape == (20, 30, 3)
-
-
-@pytest.mark.parametrize("name, shape", [("cifar100", (3, 32, 32)), ("mnist", (1, 32, 32)), ("folder", (3, 32, 32))])
-def test_normalised_picture(name, shape):
-    white = data.normalised(name, np.full((32, 32, 3), 255, np.uint8))
-    expected = (1 - np.array(data.SETS[name].mean)) / data.SETS[name].std
-    assert white.shape == shape and white.dtype == np.float32
-    np.testing.assert_allclose(white[:, 5, 5], expected, rtol=1e-5)
+    size = (20, 24) if name == "folder" else None
+    got = data.from_picture(name, tmp_path / "a.png", size)
+    image = COLOUR.convert("RGB").resize(shape[::-1], Image.BICUBIC)
+    image = np.asarray(image.convert("L"))[:, :, None] if grey else np.asarray(image)
+    if name == "mnist":
+        image = np.pad(image, ((2, 2), (2, 2), (0, 0)))
+    expected = (image / 255 - np.array(data.SETS[name].mean)) / data.SETS[name].std
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected.transpose(2, 0, 1), rtol=1e-4, atol=1e-5)

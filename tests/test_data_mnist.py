@@ -149,3 +149,15 @@ def test_class_that_is_none(tmp_path):
     path = tmp_path / FILES["test"][1]
     path.write_bytes(path.read_bytes()[:-1] + b"\x0a")
     refused(tmp_path, str(path), "class 10", "end at 9")
+
+
+def test_fashion_mnist(tmp_path):
+    """MNIST's files in a folder of another name, with names for the classes."""
+    write(tmp_path / "fashion-mnist")
+    folder = data.prepare("fashion_mnist", str(tmp_path), ("train", "test"), allow_small=True)
+    assert folder == tmp_path / "fashion-mnist" and data.class_names("fashion_mnist", folder)[9] == "ankle boot"
+    (image, _), = data.create_dataset("fashion_mnist", folder, "test", 100).create_tuple_iterator(output_numpy=True)
+    assert image.shape[1:] == (1, 32, 32)
+    np.testing.assert_allclose(image[:, 0, 0, 0], -0.2860 / 0.3530, rtol=1e-4)  # the black margin
+    with pytest.raises(UserError, match="zalandoresearch/fashion-mnist has the files"):
+        data.prepare("fashion_mnist", str(tmp_path / "fashion-mnist" / "nothing"), ("test",))

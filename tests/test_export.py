@@ -17,7 +17,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mindspore as ms
@@ -153,10 +152,9 @@ def test_wrong_input(options, words, home):
 
 
 def test_air_is_refused_at_once(home):
-    start = time.monotonic()
+    """Before anything is read."""
     done = export(home, "--file_format", "AIR", "--checkpoint_file_path", "absent.ckpt")
     assert_refused(done, "AIR", "Ascend", "MINDIR")
-    assert time.monotonic() - start < 6  # it is the import of MindSpore that takes long
 
 
 # src.exporter, with a network that exports in no time.

@@ -27,12 +27,14 @@ from mindspore.dataset import transforms, vision
 
 from src.data import pictures
 from src.data.cifar import CIFAR10, CIFAR100
+from src.data.fashion_mnist import FASHION_MNIST
 from src.data.folder import FOLDER
 from src.data.mnist import MNIST
 from src.data.synthetic import SYNTHETIC
 from src.errors import UserError
 
-SETS = {"cifar100": CIFAR100, "cifar10": CIFAR10, "mnist": MNIST, "synthetic": SYNTHETIC, "folder": FOLDER}
+SETS = {"cifar100": CIFAR100, "cifar10": CIFAR10, "mnist": MNIST, "fashion_mnist": FASHION_MNIST,
+        "synthetic": SYNTHETIC, "folder": FOLDER}
 
 
 class DataSet(Protocol):
@@ -42,6 +44,7 @@ class DataSet(Protocol):
         class_num (int): its classes; 0 where only the files say how many.
         channels (int): of an image.
         size (tuple): height and width of its images, in pixels, unless another size is asked for.
+        stored (tuple): those of its files; None if of any size.
         mean, std (tuple): of each channel, of pixels between 0 and 1.
         by_class (bool): its training images lie class by class, rather than mixed.
     """
@@ -206,26 +209,27 @@ def image_operations(name, training, size=None):
         list of MindSpore's vision operations.
     """
     data_set = SETS[name]
-    return [*data_set.operations(training, size or data_set.size), *_normalisation(data_set)]
+    return [*data_set.operations(training, size or data_set.size), vision.Rescale(1 / 255, 0.0),
+            vision.Normalize(data_set.mean, data_set.std), vision.HWC2CHW()]
 
 
-def normalised(name, image):
-    """A picture as the networks of a data set see its images.
+def from_picture(name, path, size=None):
+    """An image file as the networks of a data set see its images, scaled whatever its form.
 
     Args:
         name (str): a key of `SETS`.
-        image (ndarray): uint8 [H, W, 3], of the network's size.
+        path (Path): of the file.
+        size (tuple): height and width of the network's images; None leaves the data set's own.
 
     Returns:
         ndarray, float32 [C, H, W].
+
+    Raises:
+        UserError: no image, or a damaged one.
     """
     data_set = SETS[name]
+    image = pictures.scaled(path, data_set.stored or size or data_set.size)
     image = pictures.grey(image) if data_set.channels == 1 else image
-    for operation in _normalisation(data_set):
+    for operation in image_operations(name, False, size):
         image = operation(image)
     return image
-
-
-def _normalisation(data_set):
-    """From uint8 [H, W, C] to float32 [C, H, W] of the mean 0 and the deviation 1."""
-    return [vision.Rescale(1 / 255, 0.0), vision.Normalize(data_set.mean, data_set.std), vision.HWC2CHW()]

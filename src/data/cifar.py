@@ -51,7 +51,7 @@ class Cifar:
     reader: type = None
     label: str = "label"
     names: str = ""
-    channels, size, mean, std, by_class = 3, (32, 32), MEAN, STD, False
+    channels, size, stored, mean, std, by_class = 3, (32, 32), (32, 32), MEAN, STD, False
 
     @property
     def record_bytes(self):

@@ -30,7 +30,7 @@ SUFFIXES = tuple(f".{form}" for lower in FORMATS for form in (lower, lower.upper
 
 class Folder:
     """See `src.data.DataSet`. The classes are the folders in alphabetical order, the same ones in both splits."""
-    class_num, channels, size, mean, std, by_class = 0, 3, (32, 32), MEAN, STD, True
+    class_num, channels, size, stored, mean, std, by_class = 0, 3, (32, 32), None, MEAN, STD, True
 
     def find(self, path, splits):
         for split in splits:

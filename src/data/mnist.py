@@ -29,14 +29,16 @@ SIDE, MARGIN = 28, 2  # pixels
 
 class Mnist:
     """See `src.data.DataSet`."""
-    class_num, channels, size, mean, std, by_class = 10, 1, (32, 32), (0.1307,), (0.3081,), False
+    class_num, channels, size, stored, by_class = 10, 1, (32, 32), (SIDE, SIDE), False
+    mean, std = (0.1307,), (0.3081,)
+    folder, source = "mnist", binary.DOWNLOAD  # name of the official folder; where the files come from
 
     def find(self, path, splits):
         files = sum((FILES[split] for split in splits), ())
-        packed = [folder / f"{file}.gz" for folder in (path, path / "mnist") for file in files]
+        packed = [folder / f"{file}.gz" for folder in (path, path / self.folder) for file in files]
         packed = [file for file in packed if file.is_file()]
-        advice = f"{packed[0]} must be unpacked first (gunzip)" if packed else binary.DOWNLOAD
-        return binary.find_folder(path, "mnist", files, advice)
+        advice = f"{packed[0]} must be unpacked first (gunzip)" if packed else self.source
+        return binary.find_folder(path, self.folder, files, advice)
 
     def check(self, folder, split, allow_small):
         images, labels = (folder / file for file in FILES[split])

@@ -43,8 +43,8 @@ def read(path):
     return np.asarray(_load(path))
 
 
-def square(path, size):
-    """The square in the middle of an image file, or what has the form of `size`, scaled to it.
+def scaled(path, size):
+    """An image file, scaled to `size` whatever its form, as evaluation scales own images; see `src.data.folder`.
 
     Args:
         path (Path): of the file.
@@ -56,7 +56,7 @@ def square(path, size):
     Raises:
         UserError: no image, or a damaged one.
     """
-    return np.asarray(ImageOps.fit(_load(path), size[::-1], Image.BICUBIC))
+    return np.asarray(_load(path).resize(size[::-1], Image.BICUBIC))
 
 
 def grey(image):

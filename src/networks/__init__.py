@@ -18,7 +18,7 @@ from typing import Callable
 
 from src.networks.lenet import lenet5_bn
 from src.networks.vgg_small import vgg_small
-from src.res20_adder import resnet20, resnet32
+from src.res20_adder import resnet20, resnet32, resnet56
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Network:
 NETWORKS = {
     "resnet20": Network(resnet20, (32, 32)),
     "resnet32": Network(resnet32, (32, 32)),
+    "resnet56": Network(resnet56, (32, 32)),
     "vgg_small": Network(vgg_small, (32, 32)),
     "lenet5_bn": Network(lenet5_bn, (32, 32), channels=1),
 }
