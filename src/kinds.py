@@ -26,6 +26,7 @@ from mindspore import nn
 
 from src.adder import ETA, Adder2d
 from src.norm import BatchNorm2d
+from src.shift import ShiftAdd2d
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Kind:
 KINDS = {
     "l1": Kind("adder (l1)", "adder", lambda eta, backend, mix: partial(Adder2d, eta=eta, backend=backend, mix=mix)),
     "l2": Kind("adder (l2)", "adderl2", lambda eta, backend, mix: partial(Adder2d, eta=eta, backend=backend, norm=2)),
+    "shiftadd": Kind("ShiftAdd", "shiftadd", lambda eta, backend, mix: partial(ShiftAdd2d, eta=eta, backend=backend)),
     "conv": Kind("CNN", "cnn", lambda eta, backend, mix: partial(nn.Conv2d, pad_mode="pad")),
 }
 
