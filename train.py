@@ -25,10 +25,11 @@ from src.training.trainer import Options, Trainer
 
 def main():
     config = get_config(__doc__)
-    method, task = METHODS[config.method], TASKS[config.task]
+    method, network = METHODS[config.method], NETWORKS[config.network]
+    task = TASKS[network.task]
     options = pick(method.Options, config)  # refuses what makes no sense before anything is read
     rank, ranks = device.set_up(config.device_target, config.device_id, config.mode, config.run_distribute)
-    task = task(pick(task.Options, config), NETWORKS[config.network].size, rank=rank, ranks=ranks)
+    task = task(pick(task.Options, config), network.size, rank=rank, ranks=ranks)
     trainer = Trainer(task, pick(Options, config), rank, ranks)
     method.train(trainer, options, Path(config.output_path), {**decides(config), "devices": ranks})
 

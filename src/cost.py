@@ -17,8 +17,8 @@
 Usage: python -m src.cost [--network resnet20] [--class_num 10]
 
 Two counts. The papers' takes every layer for an adder layer (or a binary one), all at one precision. The honest one
-has the first and the last layer multiply in fp32, as they do, and lets integers be summed in 32 bits; its sizes add the
-norm of each filter, a scale and a shift in fp32. Neither counts norms, activations or memory traffic.
+has the layers that stay convolutions multiply in fp32, as they do, and lets integers be summed in 32 bits; its sizes
+add the norm of each filter, a scale and a shift in fp32. Neither counts norms, activations or memory traffic.
 
 Energy of an operation: 45 nm, as in AdderNet's papers (fp32, fp16, int8, int32). An addition of fewer than 8 bits is
 priced in proportion to its bits; of an XNOR nothing is published there, and it is priced at 0.
@@ -49,7 +49,7 @@ class Count:
 
     Attributes:
         inner: pairs (x, w) of an image in adder layers.
-        outer: those in convolutions, the first and the last layer.
+        outer: those in layers that stay convolutions.
         inner_weights, outer_weights: how many weights they have.
         filters: of all layers.
     """
@@ -82,7 +82,7 @@ def count(net, channels, size):
     """Count what a network does for one image.
 
     Args:
-        net (Cell): a network of `src.networks`; it is changed.
+        net (Cell): a network of `src.networks`; it is changed. Layers without a norm behind them are not counted.
         channels, size: of an image, C and (H, W).
 
     Returns:
@@ -109,7 +109,7 @@ class Counter(nn.Cell):
 
     def construct(self, x):
         y = self.layer(x)
-        self.positions = y.shape[2] * y.shape[3]
+        self.positions += y.shape[2] * y.shape[3]
         return y
 
 

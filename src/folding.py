@@ -22,7 +22,7 @@ from mindspore import Tensor, nn, ops
 
 from src import kernels
 from src.adder import Adder2d
-from src.pairs import pairs, put
+from src.pairs import pairs, put, vacate
 
 
 def fold(net, backend="auto"):
@@ -38,11 +38,12 @@ def fold(net, backend="auto"):
     adders = [pair for pair in pairs(net) if isinstance(pair.layer, Adder2d)]
     if adders and kernels.operation("folded", backend, adders[0].layer.operation.geometry, relu=False) is not None:
         for pair in pairs(net):
-            layer, norm = ((nn.Identity(), FoldedAdder(pair.layer, pair.norm, backend))
-                           if isinstance(pair.layer, Adder2d) else
-                           (folded_conv(pair.layer, pair.norm), AddRelu(pair.norm.relu)))
-            put(net, pair.name, layer)
-            put(net, pair.norm_name, norm)
+            if isinstance(pair.layer, Adder2d):
+                vacate(net, pair.name)
+                put(net, pair.norm_name, FoldedAdder(pair.layer, pair.norm, backend))
+            else:
+                put(net, pair.name, folded_conv(pair.layer, pair.norm))
+                put(net, pair.norm_name, AddRelu(pair.norm.relu))
     return net.set_train(False)
 
 

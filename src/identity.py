@@ -72,7 +72,7 @@ def take(parameters, source):
         _check(identity)
     except (TypeError, ValueError, KeyError, RecursionError) as error:
         raise UserError(f"{source}: damaged, the identity of the network makes no sense") from error
-    for name, table in (("network", NETWORKS), ("layer", KINDS)):
+    for name, table in (("network", NETWORKS), ("layer", KINDS), ("dataset", data.SETS)):
         if getattr(identity, name) not in table:
             raise UserError(f"{source}: {name} {getattr(identity, name)!r} is not known here")
     return identity

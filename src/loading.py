@@ -18,9 +18,11 @@ import argparse
 from mindspore import Tensor
 
 from src import checkpoint, data, identity as identities, networks
+from src.errors import UserError
 from src.kinds import KINDS
 from src.quant import cells
 
+MOST_CLASSES = 1_000_000
 
 def load(path, options, backend="auto"):
     """Read a checkpoint and make its network.
@@ -44,6 +46,8 @@ def load(path, options, backend="auto"):
     if "bits" not in parameters:
         checkpoint.fill(net, parameters, path)
         return net, identity
+    if identity.layer != "l1":
+        raise UserError(f"{path} is quantised, which layers l1 can be, and not {identity.layer}")
     values = {name: value.asnumpy() if isinstance(value, Tensor) else value for name, value in parameters.items()}
     cells.check(net, values, path)
     return cells.occupy(net, {**values, "bits": int(values["bits"])}, backend), identity
@@ -67,7 +71,9 @@ def identity_options():
 
 
 def stated(arguments):
-    """What `identity_options` gave, completed by the defaults: options for `load`."""
+    """What `identity_options` gave, completed by the defaults: options for `load`. Raises UserError out of range."""
     defaults = {"network": "resnet20", "layer": "l1", "dataset": "cifar100", "class_num": 0}
     given = {name: getattr(arguments, name) for name in defaults if hasattr(arguments, name)}
+    if not 0 <= given.get("class_num", 0) <= MOST_CLASSES:
+        raise UserError(f"class_num must be at least 0 and at most {MOST_CLASSES}, not {given['class_num']}")
     return argparse.Namespace(**{**defaults, **given}, given=set(given))

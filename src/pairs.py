@@ -42,24 +42,56 @@ class Pair:
 
 
 def pairs(net):
-    """The pairs of a network, in the order of definition; a layer without a norm behind it is in none."""
+    """The pairs of a network, in the order of definition; a layer without a norm behind it is in none.
+
+    Raises:
+        ValueError: a norm stands behind no layer, or behind one of another number of filters.
+    """
     cells = [(name, cell) for name, cell in net.cells_and_names() if isinstance(cell, (*LAYERS, BatchNorm2d))]
-    return [Pair(*first, *second) for first, second in zip(cells, cells[1:])
-            if isinstance(first[1], LAYERS) and isinstance(second[1], BatchNorm2d)]
+    found = [Pair(*first, *second) for first, second in zip([("", None), *cells], cells)
+             if isinstance(second[1], BatchNorm2d)]
+    for pair in found:
+        if not isinstance(pair.layer, LAYERS) or pair.weight.shape[0] != pair.norm.gamma.shape[0]:
+            raise ValueError(f"the norm {pair.norm_name} must be defined right behind its layer")
+    return found
 
 
 def put(net, name, cell):
     """Put a Cell into the place of that name; its parameters are called after it."""
     path, _, last = name.rpartition(".")
-    parent = net
-    for part in filter(None, path.split(".")):
-        parent = parent[int(part)] if isinstance(parent, nn.SequentialCell) else getattr(parent, part)
+    parent = _at(net, path)
     if isinstance(parent, nn.SequentialCell):
         parent[int(last)] = cell
     else:
         setattr(parent, last, cell)
     for own, parameter in cell.parameters_and_names():
         parameter.name = f"{name}.{own}"  # MindSpore would leave out what stands around the parent
+
+
+def vacate(net, name):
+    """Take away the Cell of that name for good: what it was given passes on.
+
+    No `nn.Identity` takes its place where that can be helped: MindSpore looks through all Cells at every call, which for
+    a single image is a quarter of the time.
+    """
+    path, _, last = name.rpartition(".")
+    parent = _at(net, path)
+    if isinstance(parent, nn.SequentialCell):
+        parent[int(last)] = nn.Identity()
+    else:
+        delattr(parent, last)
+        setattr(parent, last, _same)
+
+
+def _same(x):
+    return x
+
+
+def _at(net, path):
+    """The Cell of that name."""
+    for part in filter(None, path.split(".")):
+        net = net[int(part)] if isinstance(net, nn.SequentialCell) else getattr(net, part)
+    return net
 
 
 class Floats(nn.Cell):

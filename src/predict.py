@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""What a network sees in pictures: its five likeliest classes, with their probabilities.
+"""What a network sees in pictures: of a classifier, its five likeliest classes, with their probabilities.
 
     python -m src.predict IMAGE... --checkpoint_file_path ckpt
 
@@ -22,14 +22,10 @@ normalised as the data set that the network was trained on.
 import argparse
 from pathlib import Path
 
-import mindspore as ms
-import numpy as np
-
-from src import checkpoint, data, device, errors, loading
+from src import checkpoint, device, errors, loading
 from src.folding import fold
 from src.networks import NETWORKS
-
-SHOWN = 5  # classes
+from src.tasks import TASKS
 
 
 def main():
@@ -42,33 +38,11 @@ def main():
     arguments = parser.parse_args()
     device.set_up(arguments.device_target)
     net, identity = loading.load(checkpoint.find_checkpoint(arguments.checkpoint_file_path), loading.stated(arguments))
-    net = fold(net)
+    net, network = fold(net), NETWORKS[identity.network]
     for path in arguments.images:
         print(path)
-        for name, probability in likeliest(net, identity, path):
-            print(f"  {100 * probability:5.1f} %  {name}", flush=True)
-
-
-def likeliest(net, identity, path):
-    """The likeliest classes of a picture.
-
-    Args:
-        net (Cell): in evaluation mode, images [N, C, H, W] to logits.
-        identity (Identity): of the network.
-        path (Path): of a PNG or JPEG.
-
-    Returns:
-        list of (name, probability), the likeliest first; the name is a number where the names are not known.
-
-    Raises:
-        UserError: the picture cannot be read.
-    """
-    image = data.from_picture(identity.dataset, path, NETWORKS[identity.network].size)
-    logits = net(ms.Tensor(image[None])).asnumpy()[0].astype(np.float64)
-    probabilities = np.exp(logits - logits.max())
-    probabilities /= probabilities.sum()
-    names = identity.classes or [f"class {number}" for number in range(identity.class_num)]
-    return [(names[number], probabilities[number]) for number in np.argsort(-probabilities, kind="stable")[:SHOWN]]
+        for line in TASKS[network.task].predict(net, path, network.size, identity):
+            print(f"  {line}", flush=True)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ class ResNet(nn.Cell):
         return self.head(self.features(x))
 
     def features(self, x):
-        """Images [N, 3, H, W] to the features before the last layer, [N, 64, 1, 1]."""
+        """Images [N, in_channels, H, W] to the features before the last layer, [N, 64, 1, 1]."""
         x = self.bn1(self.conv1(x))                              # [N, 16, 32, 32]
         x = self.layer1(x)                                       # [N, 16, 32, 32]
         x = self.layer2(x)                                       # [N, 32, 16, 16]

@@ -170,7 +170,7 @@ def test_default_is_among_the_choices(key):
 
 
 @pytest.mark.parametrize("key, table", [("dataset", data.SETS), ("network", NETWORKS), ("layer", KINDS),
-                                        ("teacher", {"none", *KINDS}), ("task", TASKS), ("method", METHODS)])
+                                        ("teacher", {"none", *KINDS}), ("method", METHODS)])
 def test_choices_are_the_tables(key, table):
     assert set(CHOICES[key]) == set(table)
 

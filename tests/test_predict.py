@@ -25,6 +25,7 @@ from src.checkpoint import save_parameters
 from src.errors import UserError
 from src.identity import Identity
 from src.networks import create
+from src.tasks.classification import likeliest
 
 CLASSES = ("apple", "bear", "cup", "dolphin", "elm", "fox", "grape")
 
@@ -79,7 +80,7 @@ def test_probabilities_are_the_networks(home):
     image = data.from_picture("folder", home / "colour.png", (32, 32))
     logits = net(ms.Tensor(image[None])).asnumpy()[0].astype(np.float64)
     identity = Identity("lenet5_bn", "l1", 7, "folder", CLASSES)
-    got = predict.likeliest(net, identity, home / "colour.png")
+    got = likeliest(net, home / "colour.png", (32, 32), identity)
     best = np.argsort(-logits)[:5]
     assert [name for name, _ in got] == [CLASSES[i] for i in best]
     np.testing.assert_allclose([share for _, share in got], np.exp(logits[best]) / np.exp(logits).sum(), rtol=1e-6)

@@ -114,7 +114,11 @@ def fit(parameters, arguments):
     net = networks.create(arguments.network, class_num, arguments.layer, channels, backend="composed")
     check_parameters(net, parameters, arguments.file)
     fitting = (name for name, each in data.SETS.items() if (each.class_num, each.channels) == (class_num, channels))
-    return Identity(arguments.network, arguments.layer, class_num, arguments.dataset or next(fitting, "folder"))
+    dataset = arguments.dataset or next(fitting, "folder")
+    if data.channels(dataset) != channels:
+        raise UserError(f"{arguments.file}: the network takes images of {channels} channels, those of {dataset} have "
+                        f"{data.channels(dataset)}; --dataset names another data set")
+    return Identity(arguments.network, arguments.layer, class_num, dataset)
 
 
 def _plain(name):

@@ -105,7 +105,7 @@ def class_names(name, folder):
     return names if known else ()
 
 
-def prepare(name, path, splits, allow_small=False, class_num=0):
+def prepare(name, path, splits, allow_small=False, class_num=0, classes=()):
     """Find a data set and check its files; generate the synthetic one where it is missing.
 
     Args:
@@ -114,18 +114,23 @@ def prepare(name, path, splits, allow_small=False, class_num=0):
         splits (tuple[str]): which of "train" and "test" must be there.
         allow_small (bool): accept fewer images, or fewer files, than the official ones.
         class_num (int): classes of the network; 0 takes the data set's own.
+        classes (tuple[str]): names of the classes that the network knows, if it does.
 
     Returns:
         Path, the folder with the files.
 
     Raises:
-        UserError: a file is missing, damaged or too small, or an image has a class that is none.
+        UserError: a file is missing, damaged or too small, an image has a class that is none, or the classes are others.
     """
     data_set = SETS[name]
     folder = data_set.find(Path(path), splits)
     for split in splits:
         data_set.check(folder, split, allow_small)
         _check_classes(data_set.labels(folder, split), class_count(name, class_num, folder))
+    names = class_names(name, folder)
+    if classes and names and names != tuple(classes):
+        odd = next((name for name in (*classes, *names) if (name in classes) != (name in names)), names[0])
+        raise UserError(f"{folder} has other classes than the network, {len(names)} and {len(classes)}; one is {odd!r}")
     return folder
 
 

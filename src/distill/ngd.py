@@ -101,6 +101,8 @@ def trained_teacher(task, options):
         raise UserError(f"{path} does not say which layers it has: --teacher does")
     if known is not None and options.teacher not in ("none", known.layer):
         raise UserError(f"{path} is a network of layer {known.layer}, not {options.teacher}; leave out --teacher")
+    if known is not None and (known.dataset != task.dataset or known.classes and known.classes != task.classes):
+        raise UserError(f"{path} was trained on other data, {known.dataset} of {known.class_num} classes")
     known = identity.settle(known, argparse.Namespace(network=options.network, layer=options.teacher, given=(),
                                                       dataset=task.dataset, class_num=task.class_num), path)
     if NETWORKS[known.network].size != NETWORKS[options.network].size:
@@ -204,6 +206,8 @@ class Distillation(nn.Cell):
         target = ops.softmax(ops.stop_gradient(self.teacher.head(wanted)) / self.temperature, 1)
         log_ratio = ops.log(target + 1e-12) - ops.log_softmax(logits / self.temperature, 1)
         divergence = (target * log_ratio).sum(1).mean() * self.temperature ** 2
+        if not self.features_weight:  # then the teacher's may be of another size
+            return self.logits_weight * divergence
         distance = 0.5 * ((features - wanted) * (features - wanted)).sum(1).mean()
         return self.logits_weight * divergence + self.features_weight * distance
 

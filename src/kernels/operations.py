@@ -58,8 +58,14 @@ def folded(geometry, relu):
     One pass over memory for an adder layer, the batch norm of an evaluation (scale and shift [F]), a shortcut and, if
     `relu`, the activation.
     """
-    return Kernel("AdderFolded", (F32,) * 5, ms.float32, lambda x, w, *more: _output(x, w, more[-1]),
-                  (*geometry.sizes, relu + 1), optional=1)
+    def shape(x, w, scale, shift, *more):
+        *shortcut, sizes = more
+        y = _output(x, w, sizes)
+        _check("the folded adder layer", ("scale", scale, y[1:2]), ("shift", shift, y[1:2]),
+               *(("shortcut", value, y) for value in shortcut))
+        return y
+
+    return Kernel("AdderFolded", (F32,) * 5, ms.float32, shape, (*geometry.sizes, relu + 1), optional=1)
 
 
 def batch_norm(relu):
@@ -68,8 +74,14 @@ def batch_norm(relu):
     Called with (x, gamma, beta, moving_mean, moving_variance, [momentum, epsilon][, shortcut]); gives y, the new
     moving_mean and moving_variance, the batch's mean and its inverse deviation.
     """
-    return Kernel("BatchNormForward", (F32,) * 7, (ms.float32,) * 5, lambda x, gamma, *_: (x, *(gamma,) * 4),
-                  (relu + 1,), optional=1)
+    def shapes(x, *more):
+        *vectors, _ = more[:5]
+        _check("batch norm", *((name, value, x[1:2]) for name, value in zip(("gamma", "beta", "mean", "variance"),
+                                                                            vectors)),
+               *(("shortcut", value, x) for value in more[5:-1]))
+        return (x, *(x[1:2],) * 4)
+
+    return Kernel("BatchNormForward", (F32,) * 7, (ms.float32,) * 5, shapes, (relu + 1,), optional=1)
 
 
 def batch_norm_grad(relu, shortcut):
@@ -85,6 +97,7 @@ def batch_norm_grad(relu, shortcut):
 
 def int8_responses(geometry):
     """s = sum |x - w|: x [N, H, W, C] and w [F, C, k, k] uint8 -> [N, H', W', F] int32, exactly."""
+    _check_norm(geometry)
     return Kernel("AdderInt8", (U8, U8), ms.int32, lambda x, w, sizes: _output_last(x, w, sizes), geometry.sizes[:2])
 
 
@@ -95,8 +108,16 @@ def int8_folded(geometry, top=255):
     [N, H', W', F], which is uint8 or int32, scales and shift [F] float32. Products and sums are rounded one by one,
     from left to right, and of two nearest integers the even one is taken, as operators of their own would do.
     """
-    return Kernel("AdderInt8Folded", (U8, U8, F32, F32, (U8, I32), F32), ms.uint8,
-                  lambda x, w, *more: _output_last(x, w, more[-1]), geometry.sizes[:2], _top(top), optional=2)
+    def shape(x, w, scale, shift, *more):
+        *residual, _, sizes = more
+        y = _output_last(x, w, sizes)
+        _check("the folded layer of bytes", ("scale", scale, y[3:]), ("shift", shift, y[3:]),
+               *zip(("residual", "residual_scale"), residual, (y, y[3:])))
+        return y
+
+    _check_norm(geometry)
+    return Kernel("AdderInt8Folded", (U8, U8, F32, F32, (U8, I32), F32), ms.uint8, shape, geometry.sizes[:2], _top(top),
+                  optional=2)
 
 
 def int8_quantised(top=255):
@@ -180,6 +201,18 @@ def _output_last(x, w, sizes):
     """The same [N, H', W', F], from x [N, H, W, C]."""
     batch, filters, rows, columns = _output([x[0], x[3], x[1], x[2]], w, sizes)
     return [batch, rows, columns, filters]
+
+
+def _check(what, *inputs):
+    """Refuse inputs of other shapes than wanted, (name, shape, wanted): the kernels would read past their ends."""
+    for name, shape, wanted in inputs:
+        if list(shape) != list(wanted):
+            raise ValueError(f"{what}: {name} must be of shape {list(wanted)}, not {list(shape)}")
+
+
+def _check_norm(geometry):
+    if geometry.norm != 1:
+        raise ValueError(f"bytes have distances of norm 1 only, not {geometry.norm}")
 
 
 def _top(top):

@@ -29,10 +29,12 @@ class Network:
         build: makes it from (class_num, layer=, in_channels=, **options of `src.kinds.sockets`).
         size: height and width of its images.
         channels: of its images, unless the data have others.
+        task: what it learns, a key of `src.tasks.TASKS`.
     """
     build: Callable
     size: tuple
     channels: int = 3
+    task: str = "classification"
 
 
 NETWORKS = {

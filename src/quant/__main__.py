@@ -25,6 +25,7 @@ from src import checkpoint, data, device, errors, loading
 from src.errors import UserError
 from src.files import check_output
 from src.networks import NETWORKS
+from src.pairs import pairs
 from src.quant.calibrate import quantise_network
 from src.quant.cells import BITS
 from src.quant.schemes import SCHEMES
@@ -70,12 +71,13 @@ def inputs(arguments):
         raise UserError(f"calibration_size must be at least 1, not {arguments.calibration_size}")
     path = checkpoint.find_checkpoint(arguments.checkpoint_file_path)
     net, identity = loading.load(path, loading.stated(arguments))
-    if identity.layer != "l1" or not hasattr(net, "get_parameters") or not list(net.get_parameters()):
+    if identity.layer != "l1" or not pairs(net):
         raise UserError(f"{path}: only float networks of layer l1 can be quantised")
     for parameter in net.get_parameters():
         if not np.isfinite(parameter.asnumpy()).all():
             raise UserError(f"{path}: {parameter.name} has values that are not finite")
-    folder = data.prepare(identity.dataset, arguments.data_path, ("train",), arguments.allow_small_dataset)
+    folder = data.prepare(identity.dataset, arguments.data_path, ("train",), arguments.allow_small_dataset,
+                          identity.class_num, identity.classes)
     images = calibration_images(identity, folder, arguments.calibration_size)
     if len(images) < arguments.calibration_size:
         raise UserError(f"calibration_size {arguments.calibration_size}: there are only {len(images)} training images")

@@ -59,6 +59,7 @@ def quantise_network(net, images, bits, scheme="unsigned"):
     """
     net.set_train(False)
     places, probe = pairs(net), np.zeros_like(images[:1])
+    _check(net, places)
     readers = {number: [] for number in range(len(places) + 1)}  # who reads what each pair, or the image, writes
     with _sockets(net, places, lambda *place: Scout(*place, readers)):
         net(ms.Tensor(probe))
@@ -66,6 +67,14 @@ def quantise_network(net, images, bits, scheme="unsigned"):
     with _sockets(net, places, lambda *place: Station(*place, walk)):
         net(ms.Tensor(np.concatenate([images, images, probe])))
     return {**walk.parameters(), "bits": bits, "scheme": scheme}
+
+
+def _check(net, places):
+    """Every parameter must be of a layer with a norm behind it, or it would be lost."""
+    kept = {id(parameter) for pair in places for cell in (pair.layer, pair.norm) for parameter in cell.get_parameters()}
+    lost = [parameter.name for parameter in net.get_parameters() if id(parameter) not in kept]
+    if lost or not places:
+        raise UserError(f"{lost[0] if lost else 'the network'} cannot be quantised: no norm stands behind its layer")
 
 
 @contextlib.contextmanager
@@ -129,7 +138,7 @@ class Value:
     @property
     def raw(self):
         """Whether it is the response of a layer in a shortcut, taken as it is."""
-        return not self.pair.norm.relu and self.readers == [None]
+        return not self.pair.norm.relu and self.readers == [None] and "ratio" in self.parameters
 
     @property
     def shared(self):
@@ -186,6 +195,8 @@ class Walk:
     def read(self, number):
         """A value that is read by other than an adder layer; its step is decided now if it was not."""
         value = self.values[number]
+        if not value.pair.norm.relu:
+            raise UserError(f"what {value.pair.name} gives ends in no ReLU but is read on, which cannot be quantised here")
         if value.step is None:
             value.decide(*self.scheme.stored(value.largest))
         return value
@@ -204,7 +215,7 @@ class Station(nn.Cell):
         if not isinstance(self.pair.layer, Adder2d) or source == 0:
             parameters, target, y = self.floats(x, v, source)
         else:
-            parameters, target, y = self.integers(x, v, self.walk.values[source])
+            parameters, target, y = self.integers(x, v, source)
         for value in shortcut:
             parameters, target, y = self.add(parameters, target, y, *_halves(value), writer(value, self.pair))
         if self.pair.norm.relu:
@@ -231,13 +242,12 @@ class Station(nn.Cell):
             weight = weight[:, :, 0, 0]
         return {"weight": weight * unit if source else weight, "bias": shift}, target, y
 
-    def integers(self, x, v, value):
+    def integers(self, x, v, source):
         """An adder layer on integers: likewise."""
-        target = self.run(x)
-        if not value.pair.norm.relu:
-            raise UserError(f"{self.pair.name} reads values that no ReLU ends, which cannot be quantised here")
-        if value.step is None:
+        target, value = self.run(x), self.walk.values[source]
+        if value.step is None and value.pair.norm.relu:
             value.decide(*min(self.walk.scheme.trials(x, value.shared), key=lambda trial: self.error(v, target, trial)))
+        value = self.walk.read(source)
         make = value.make or self.walk.scheme.reader(x, value.step)
         parameters, y = self.apply(value.stored(v), target, make)
         return parameters, target, y

@@ -46,7 +46,7 @@ from src import kernels
 from src.adder import Adder2d
 from src.checkpoint import check_shapes
 from src.errors import UserError
-from src.pairs import Floats, pairs, put
+from src.pairs import Floats, pairs, put, vacate
 from src.quant.schemes import SCHEMES, STORED_TOP
 
 BITS = (8, 6, 5, 4, 3)
@@ -68,6 +68,8 @@ def check(net, values, source):
     for pair in pairs(net):
         shapes.update({f"{pair.name}.{key}": shape for key, shape in _shapes(pair, values).items()})
     check_shapes(shapes, values, source)
+    for pair in pairs(net):
+        _check_groups(pair.name, values, source)
     if values["bits"] not in BITS or values["scheme"] not in SCHEMES:
         raise UserError(f"{source}: {values['bits']} bits, scheme {values['scheme']}: no quantisation that is known here")
 
@@ -84,7 +86,7 @@ def _shapes(pair, values):
         return {"weight": shape[:2] if flat else shape, "bias": filters}
     shapes = {"adder": pair.layer.adder.shape}
     if given("group") or given("ratio") or not _in_floats(values.get(f"{pair.name}.adder")):
-        shapes.update(group=filters, ratio=np.shape(values.get(f"{pair.name}.ratio")))
+        shapes.update(group=filters, ratio=(max(1, np.size(values.get(f"{pair.name}.ratio"))),))
     if pair.norm.relu or given("scale") or given("shift"):
         shapes.update(scale=filters, shift=filters)
     if pair.norm.shortcut:
@@ -92,6 +94,17 @@ def _shapes(pair, values):
     if given("top"):
         shapes["top"] = (1,)
     return shapes
+
+
+def _check_groups(name, values, source):
+    """Every filter's group must have a ratio, and integers be bytes."""
+    group = values.get(f"{name}.group")
+    if group is None:
+        return
+    groups = len(values[f"{name}.ratio"])
+    if any(values[f"{name}.{key}"].dtype != np.uint8 for key in ("adder", "group")) or group.max() >= groups or (
+            values["scheme"] == "unsigned" and groups != 1):
+        raise UserError(f"{source}: the integers of {name} make no sense")
 
 
 def _in_floats(adder):
@@ -119,12 +132,12 @@ def occupy(net, values, backend="auto"):
             put(net, pair.name, Conv(pair.layer, own["weight"], own["bias"]))
             put(net, pair.norm_name, store)
         elif _in_floats(own["adder"]):
-            put(net, pair.name, nn.Identity())
+            vacate(net, pair.name)
             put(net, pair.norm_name, FloatAdder(own, pair.layer.operation.geometry, backend, store))
         else:
             form = (IntegerAdder(own, pair, 2 ** values["bits"] - 1, top, backend) if integers else
                     SimulatedAdder(own, pair, 2 ** values["bits"] - 1, store, backend))
-            put(net, pair.name, nn.Identity())
+            vacate(net, pair.name)
             put(net, pair.norm_name, form)
     for name, cell in net.cells_and_names() if integers else ():
         if isinstance(cell, Floats):

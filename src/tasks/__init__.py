@@ -14,8 +14,8 @@
 # ============================================================================
 """What a network can learn: the only table of tasks. A new one is its file and a line here.
 
-A task is a class, made of its `Options`, the size of the network's images and which part of the data to take. Training,
-its methods and the entry points know no more of it than this:
+A task is a class, made of its `Options`, the size of the network's images, which splits of the data to take and, for a
+trained network, the classes that it knows. Training, its methods and the entry points know no more of it than this:
 
     Options           dataclass of the options that it takes, see `src.config.pick`
     train_metrics     names of what `loss` gives beside the loss
@@ -26,6 +26,7 @@ its methods and the entry points know no more of it than this:
     batches(epoch)    an epoch of training, as a Dataset of MindSpore; always the same for the same epoch
     loss(net, objective=None)    Cell: a batch to the loss and the training metrics, all of them means over the batch
     evaluate(net)     dict: metric to value
+    predict(net, path, size, identity)    lines of text on the picture in a file, for a network of that identity
 """
 from src.tasks.classification import Classification
 

@@ -42,6 +42,7 @@ class Classification:
         options (Options): of the data.
         size (tuple[int]): height and width of the network's images.
         splits (tuple[str]): what must be there of "train" and "test".
+        classes (tuple[str]): names of the classes that a trained network knows, if it does.
         rank, ranks (int): this process, and how many train together.
 
     Raises:
@@ -53,11 +54,11 @@ class Classification:
     metrics = ("accuracy", "top5")
     titles = ("accuracy", "top-5")
 
-    def __init__(self, options, size, splits=("train", "test"), rank=0, ranks=1):
+    def __init__(self, options, size, splits=("train", "test"), classes=(), rank=0, ranks=1):
         self.options, self.size, self.rank, self.ranks = options, size, rank, ranks
         self.dataset, self.batch_size = options.dataset, options.batch_size
         self.folder = data.prepare(options.dataset, options.data_path, splits, options.allow_small_dataset,
-                                   options.class_num)
+                                   options.class_num, classes)
         self.in_channels = data.channels(options.dataset)
         self.class_num = data.class_count(options.dataset, options.class_num, self.folder)
         names = data.class_names(options.dataset, self.folder)
@@ -84,6 +85,11 @@ class Classification:
     def evaluate(self, net):
         """Top-1 and top-5 accuracy (0..1) of a network on the test images, or on those that are held out."""
         return dict(zip(self.metrics, evaluate(net, self._data(self.held_out))))
+
+    @staticmethod
+    def predict(net, path, size, identity):
+        """Lines of text that say what a network sees in a picture; arguments and errors as those of `likeliest`."""
+        return [f"{100 * probability:5.1f} %  {name}" for name, probability in likeliest(net, path, size, identity)]
 
     def _data(self, split, **options):
         return data.create_dataset(self.dataset, self.folder, split, self.batch_size, size=self.size,
@@ -122,3 +128,26 @@ def evaluate(net, batches):
         hits = best == labels.asnumpy()[:, None]
         top1, top5, count = top1 + hits[:, 0].sum(), top5 + hits.sum(), count + len(hits)
     return float(top1 / count), float(top5 / count)
+
+
+def likeliest(net, path, size, identity):
+    """The likeliest classes of a picture.
+
+    Args:
+        net (Cell): in evaluation mode, images [N, C, H, W] to logits.
+        path (Path): of a PNG or JPEG.
+        size (tuple[int]): height and width of the network's images.
+        identity (Identity): of the network.
+
+    Returns:
+        list of (name, probability), the likeliest first, five at most; the name is a number where names are unknown.
+
+    Raises:
+        UserError: the picture cannot be read.
+    """
+    image = data.from_picture(identity.dataset, path, size)
+    logits = net(ms.Tensor(image[None])).asnumpy()[0].astype(np.float64)
+    probabilities = np.exp(logits - logits.max())
+    probabilities /= probabilities.sum()
+    names = identity.classes or [f"class {number}" for number in range(identity.class_num)]
+    return [(names[number], probabilities[number]) for number in np.argsort(-probabilities, kind="stable")[:5]]

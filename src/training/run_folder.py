@@ -82,6 +82,8 @@ class RunFolder:
             return self.start()
         self._check_settings()
         state = checkpoint.load_parameters(self.path / STATE)
+        if state.pop("identity", self.identity) != self.identity:
+            raise UserError(f"the run in {self.path} was of another network, or of data with other classes")
         epoch = self._take_extras(state)
         checkpoint.fill(train_step, state, self.path / STATE)
         self.rows = self._read_rows(epoch)
@@ -106,8 +108,9 @@ class RunFolder:
         writer.writerows(self.rows)
         self._write("metrics.csv", table.getvalue())
         self._draw()
+        # `best_accuracy` is of whichever metric decides; so it was named since ever.
         checkpoint.save_parameters(train_step.parameters_dict(), self.path / STATE, epoch=row["epoch"], best=self.best,
-                                   best_accuracy=self.best_value)  # of whichever metric decides; so named since ever
+                                   best_accuracy=self.best_value, identity=self.identity)
 
     def _save_best(self, net, value):
         name = f"{self.prefix}_{round(value * 10_000):04d}.ckpt"
