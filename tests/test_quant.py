@@ -274,7 +274,7 @@ def test_commands(net, tmp_path, scheme):
     (["--output", "nowhere/int8.ckpt"], "nowhere/int8.ckpt: there is no folder nowhere"),
     (["--output", "int8.ckpt", "--calibration_size", "2561"],
      "calibration_size 2561: there are only 2560 training images"),
-    (["--output", "int8.ckpt", "--class_num", "-1"], "net.ckpt is a network of class_num 10, not -1"),
+    (["--output", "int8.ckpt", "--class_num", "-1"], "class_num must be at least 0 and at most 1000000, not -1"),
     (["--output", "int8.ckpt", "--class_num", "7"], "net.ckpt is a network of class_num 10, not 7; leave out --class_num"),
     (["--output", "int8.ckpt", "--layer", "l2"], "net.ckpt is a network of layer l1, not l2; leave out --layer"),
     (["--output", "int8.ckpt", "--checkpoint_file_path", "l2.ckpt"],
