@@ -548,6 +548,11 @@ class TestNames:
         convert.fit(converted, argparse.Namespace(file="a.pth", network="resnet20", layer="l1", dataset=None))
         assert_equal(converted, ours)
 
+    def test_data_of_other_channels(self):
+        arguments = argparse.Namespace(file="a.pth", network="resnet20", layer="l1", dataset="mnist")
+        with pytest.raises(UserError, match="takes images of 3 channels, those of mnist have 1"):
+            convert.fit(convert_names(torch_state()[0]), arguments)
+
     def test_values_are_copies_in_float32(self):
         source = np.arange(6, dtype=np.float16).reshape(2, 3).T
         converted = convert_names({"conv.weight": source})["conv.weight"]

@@ -262,3 +262,12 @@ def test_picture_for_a_network(tmp_path, name, shape, grey):
     expected = (image / 255 - np.array(data.SETS[name].mean)) / data.SETS[name].std
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected.transpose(2, 0, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_classes_that_the_network_does_not_have(tmp_path):
+    """Labels would mean other classes, in silence."""
+    folder = write(tmp_path, classes=("b", "c"))
+    assert data.prepare("folder", str(folder), BOTH, classes=("b", "c")) == folder
+    for classes in (("a", "b", "c"), ("b", "d")):
+        with pytest.raises(UserError, match="has other classes than the network"):
+            data.prepare("folder", str(folder), BOTH, class_num=len(classes), classes=classes)

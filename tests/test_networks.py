@@ -14,6 +14,8 @@
 # ============================================================================
 """Every network of the table by the same code: folded, quantised, counted, exported, converted from PyTorch's names."""
 import argparse
+import json
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -24,9 +26,10 @@ import oracle
 from src import cost, loading
 from src.checkpoint import save_parameters
 from src.convert.__main__ import convert_names, fit
+from src.errors import UserError
 from src.exporter import export
 from src.folding import fold
-from src.identity import Identity
+from src.identity import Identity, take
 from src.kinds import KINDS
 from src.networks import NETWORKS, create
 from src.norm import BatchNorm2d
@@ -157,3 +160,11 @@ def test_converted_from_the_names_of_pytorch(trained):
     assert identity == Identity(name, "l1", 10, "mnist" if NETWORKS[name].channels == 1 else "cifar10")
     assert converted.keys() == parameters.keys()
     assert all(np.array_equal(converted[key], value) for key, value in parameters.items())
+
+
+@pytest.mark.parametrize("change", [{"dataset": "svhn"}, {"network": "resnet1"}, {"layer": "l3"}, {"class_num": 0},
+                                    {"class_num": "10"}, {"classes": ("a",)}, {"classes": 3}, {"more": 1}])
+def test_identity_that_makes_no_sense(change):
+    fields = {"network": "resnet20", "layer": "l1", "class_num": 10, "dataset": "cifar10", "classes": (), **change}
+    with pytest.raises(UserError, match="a.ckpt: "):
+        take({"identity": json.dumps(fields)}, Path("a.ckpt"))

@@ -122,3 +122,14 @@ def _norm(channels, random, relu=False, shortcut=False):
     for parameter in norm.get_parameters():
         parameter.set_data(ms.Tensor(random.uniform(0.5, 2, channels).astype(np.float32)))
     return norm
+
+
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+@pytest.mark.parametrize("channels, shortcut, words", [
+    (4, (2, 8, 3, 3), "gamma must be of shape"), (8, (2, 8, 1, 1), "shortcut must be of shape")])
+def test_other_shapes_are_refused(channels, shortcut, words, mode):
+    """The kernel would read past their ends."""
+    ms.set_context(mode=mode)
+    norm = BatchNorm2d(channels, shortcut=True, backend="kernel").set_train()
+    with pytest.raises(ValueError, match=words):
+        norm(ms.ops.ones((2, 8, 3, 3), ms.float32), ms.ops.ones(shortcut, ms.float32)).asnumpy()

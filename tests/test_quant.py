@@ -23,14 +23,17 @@ import mindspore as ms
 import numpy as np
 import onnxruntime
 import pytest
+from mindspore import nn
 
 import oracle
 from src import data, device, loading
+from src.adder import Adder2d
 from src.checkpoint import save_parameters
 from src.errors import UserError
 from src.exporter import export
 from src.identity import Identity
 from src.kernels import Geometry
+from src.norm import BatchNorm2d
 from src.pairs import pairs
 from src.quant import __main__ as program_of_quant
 from src.quant import schemes
@@ -199,7 +202,16 @@ def test_checkpoint_without_identity(net, images, tmp_path):
         load(tmp_path / "int8.ckpt", class_num=100)
 
 
+def test_layer_that_would_be_lost(images):
+    """A head without a norm is in no pair."""
+    net = nn.SequentialCell(nn.Conv2d(3, 4, 3), BatchNorm2d(4), Adder2d(4, 5, 3), BatchNorm2d(5), nn.AdaptiveAvgPool2d(1),
+                            nn.Flatten(), nn.Dense(5, 10))
+    with pytest.raises(UserError, match="6.weight cannot be quantised: no norm stands behind its layer"):
+        quantise_network(net, images, 8)
+
+
 @pytest.mark.parametrize("change, words", [
+    ({"layer1.0.conv1.group": np.full(16, 1, np.uint8)}, "the integers of layer1.0.conv1 make no sense"),
     ({"bits": 7}, "7 bits, scheme unsigned: no quantisation"),
     ({"layer2.0.conv2.residual_scale": None}, "missing: layer2.0.conv2.residual_scale"),
     ({"layer1.0.conv1.scale": None}, "missing: layer1.0.conv1.scale"),
