@@ -98,7 +98,7 @@ class AdderOp(nn.Cell):
         super().__init__()
         if not 0 <= eta < math.inf:
             raise ValueError(f"eta must be a number from 0 on, not {eta}")
-        self.geometry, self.eta, self.backend = Geometry(stride, padding, norm), eta, backend
+        self.geometry, self.eta = Geometry(stride, padding, norm), eta
         self.padding = padding
         self.forward, self.input_grad, self.weight_grad = (
             kernels.operation(name, backend, self.geometry) for name in ("forward", "input_grad", self.filters_grad))

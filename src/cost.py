@@ -34,7 +34,6 @@ from src.adder import Adder2d
 from src.errors import UserError
 from src.pairs import pairs, put
 
-MOST_CLASSES = 1_000_000
 # pJ of an operation.
 MULTIPLICATION = {"fp32": 3.7, "fp16": 1.1, "int8": 0.2, "int32": 3.1}
 ADDITION = {"fp32": 0.9, "fp16": 0.4, "int8": 0.03, "int32": 0.1, "int6": 0.03 * 6 / 8, "int5": 0.03 * 5 / 8,
@@ -149,8 +148,8 @@ def main():
     parser.add_argument("--network", choices=list(networks.NETWORKS), default="resnet20", help="network to count")
     parser.add_argument("--class_num", type=int, default=10, help="classes of the network's head")
     arguments = parser.parse_args()
-    if not 1 <= arguments.class_num <= MOST_CLASSES:
-        raise UserError(f"class_num must be at least 1 and at most {MOST_CLASSES}, not {arguments.class_num}")
+    if not 1 <= arguments.class_num <= networks.MOST_CLASSES:
+        raise UserError(f"class_num must be at least 1 and at most {networks.MOST_CLASSES}, not {arguments.class_num}")
     network = networks.NETWORKS[arguments.network]
     n = count(networks.create(arguments.network, arguments.class_num, backend="composed"), network.channels,
               network.size)

@@ -23,9 +23,8 @@ import csv
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-from src import checkpoint, data, device, errors, loading, picture
+from src import checkpoint, data, device, errors, loading, picture, yaml_files
 from src.errors import UserError
 from src.folding import fold
 from src.kinds import KINDS
@@ -59,7 +58,7 @@ class Run:
     def __init__(self, path):
         self.path, self.title = path, path.name
         try:
-            settings = dict(yaml.safe_load((path / "config.yaml").read_text("utf-8")))
+            settings = yaml_files.values(path / "config.yaml")
             # Runs of before have fewer settings; a teacher's has no layer of its own.
             self.options = argparse.Namespace(network=settings.get("network", "resnet20"), given=(),
                                               layer=settings.get("layer") or settings["teacher"],
@@ -68,7 +67,7 @@ class Run:
             with open(path / "metrics.csv", encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
             self.training, self.held_out = (series(rows, f"{split}_accuracy") for split in ("train", "test"))
-        except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError) as error:
+        except (UserError, OSError, ValueError, TypeError, LookupError) as error:
             raise UserError(f"{path} is no folder of a run: {' '.join(str(error).split())}") from error
 
     def load(self):

@@ -35,9 +35,9 @@ def fold(net, backend="auto"):
     Returns:
         Cell, the network: what it gave, by fewer passes over memory.
     """
-    adders = [pair for pair in pairs(net) if isinstance(pair.layer, Adder2d)]
-    if adders and kernels.operation("folded", backend, adders[0].layer.operation.geometry, relu=False) is not None:
-        for pair in pairs(net):
+    places = pairs(net)
+    if any(isinstance(pair.layer, Adder2d) for pair in places) and kernels.has("folded", backend):
+        for pair in places:
             if isinstance(pair.layer, Adder2d):
                 vacate(net, pair.name)
                 put(net, pair.norm_name, FoldedAdder(pair.layer, pair.norm, backend))
@@ -76,9 +76,13 @@ class AddRelu(nn.Cell):
 def folded_conv(conv, norm):
     """A convolution with the norm's scale in its weights and the shift as its bias."""
     scale, shift = scale_and_shift(norm, conv.bias if conv.has_bias else None)
+    return conv_with(conv, conv.weight.asnumpy() * scale[:, None, None, None], shift)
+
+
+def conv_with(conv, weight, bias):
+    """A convolution like another one, with this weight and this bias."""
     return nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.pad_mode, conv.padding,
-                     conv.dilation, conv.group, has_bias=True, bias_init=Tensor(shift),
-                     weight_init=Tensor(conv.weight.asnumpy() * scale[:, None, None, None]))
+                     conv.dilation, conv.group, has_bias=True, weight_init=Tensor(weight), bias_init=Tensor(bias))
 
 
 def scale_and_shift(norm, bias=None):

@@ -116,7 +116,7 @@ def settle(identity, options, source):
 
 def _check_name(source, layer):
     """Networks of layer l1 and l2 have the same parameters: what a published checkpoint is called tells them apart."""
-    prefixes = {**{kind.prefix: name for name, kind in KINDS.items()}, "adderngd": "l1"}
+    prefixes = {prefix: name for name, kind in KINDS.items() for prefix in (kind.prefix, kind.student) if prefix}
     named = prefixes.get(source.name.partition("_")[0], layer)
     if named != layer:
         raise UserError(f"{source}: by its name a network of layer {named}, not {layer}; say --layer {named}")

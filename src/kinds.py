@@ -37,14 +37,17 @@ class Kind:
         title: in tables and pictures.
         prefix: of the names of its checkpoints, <prefix>_<network>_<dataset>_<accuracy>.ckpt.
         layer: makes the socket's layers from (eta, backend, mix), see `sockets`.
+        student: the prefix of networks that learned from a teacher, if another.
     """
     title: str
     prefix: str
     layer: Callable
+    student: str = ""
 
 
 KINDS = {
-    "l1": Kind("adder (l1)", "adder", lambda eta, backend, mix: partial(Adder2d, eta=eta, backend=backend, mix=mix)),
+    "l1": Kind("adder (l1)", "adder", lambda eta, backend, mix: partial(Adder2d, eta=eta, backend=backend, mix=mix),
+               student="adderngd"),
     "l2": Kind("adder (l2)", "adderl2", lambda eta, backend, mix: partial(Adder2d, eta=eta, backend=backend, norm=2)),
     "shiftadd": Kind("ShiftAdd", "shiftadd", lambda eta, backend, mix: partial(ShiftAdd2d, eta=eta, backend=backend)),
     "conv": Kind("CNN", "cnn", lambda eta, backend, mix: partial(nn.Conv2d, pad_mode="pad")),

@@ -22,7 +22,6 @@ from src.errors import UserError
 from src.kinds import KINDS
 from src.quant import cells
 
-MOST_CLASSES = 1_000_000
 
 def load(path, options, backend="auto"):
     """Read a checkpoint and make its network.
@@ -74,6 +73,6 @@ def stated(arguments):
     """What `identity_options` gave, completed by the defaults: options for `load`. Raises UserError out of range."""
     defaults = {"network": "resnet20", "layer": "l1", "dataset": "cifar100", "class_num": 0}
     given = {name: getattr(arguments, name) for name in defaults if hasattr(arguments, name)}
-    if not 0 <= given.get("class_num", 0) <= MOST_CLASSES:
-        raise UserError(f"class_num must be at least 0 and at most {MOST_CLASSES}, not {given['class_num']}")
+    if not 0 <= given.get("class_num", 0) <= networks.MOST_CLASSES:
+        raise UserError(f"class_num must be at least 0 and at most {networks.MOST_CLASSES}, not {given['class_num']}")
     return argparse.Namespace(**{**defaults, **given}, given=set(given))

@@ -40,9 +40,9 @@ class BatchNorm2d(nn.BatchNorm2d):
         super().__init__(channels)
         self.relu, self.shortcut = relu, shortcut
         self.fused = None
-        if kernels.operation("batch_norm", backend, relu) is not None:
+        if kernels.has("batch_norm", backend):
             kind = FusedBatchNormAdd if shortcut else FusedBatchNorm
-            self.fused = kind(relu, backend, 1.0 - self.momentum, self.eps)
+            self.fused = kind(relu, shortcut, backend, 1.0 - self.momentum, self.eps)
 
     def construct(self, x, *shortcut):
         if self.training and self.fused is not None:
@@ -67,17 +67,17 @@ class FusedBatchNorm(nn.Cell):
     """Batch norm in training, and ReLU if wanted, in the kernel; see `src.kernels.operations.batch_norm`.
 
     Args:
-        relu (bool): whether a ReLU ends it.
+        relu, shortcut (bool): whether a ReLU ends it, and whether it takes a shortcut.
         backend (str): that has the operations.
         momentum (float): how much of the moving statistics stays.
         epsilon (float): added to the variance.
     """
 
-    def __init__(self, relu, backend, momentum, epsilon):
+    def __init__(self, relu, shortcut, backend, momentum, epsilon):
         super().__init__()
         self.relu = relu
         self.forward = kernels.operation("batch_norm", backend, relu)
-        self.grad = kernels.operation("batch_norm_grad", backend, relu, shortcut=False)
+        self.grad = kernels.operation("batch_norm_grad", backend, relu, shortcut)
         self.constants = ms.Tensor(np.array([momentum, epsilon], np.float32))
 
     def construct(self, x, gamma, beta, moving_mean, moving_variance):
@@ -94,10 +94,6 @@ class FusedBatchNorm(nn.Cell):
 
 class FusedBatchNormAdd(FusedBatchNorm):
     """The same with a shortcut as the last input."""
-
-    def __init__(self, relu, backend, momentum, epsilon):
-        super().__init__(relu, backend, momentum, epsilon)
-        self.grad = kernels.operation("batch_norm_grad", backend, relu, shortcut=True)
 
     def construct(self, x, gamma, beta, moving_mean, moving_variance, shortcut):
         return self.forward(x, gamma, beta, moving_mean, moving_variance, self.constants, shortcut)

@@ -54,9 +54,13 @@ def fixture_trained(request):
 
     ResNet-56 has nothing that ResNet-32 has not, but takes twice the time.
     """
-    name = request.param
+    return trained_on_noise(request.param, "l1", 6)
+
+
+def trained_on_noise(name, layer, count):
+    """A network's name, its parameters after some passes over images, and its logits of them."""
     ms.set_seed(1)
-    net, batch = create(name, 10).set_train(), ms.Tensor(images(name, 6))
+    net, batch = create(name, 10, layer).set_train(), ms.Tensor(images(name, count))
     for _ in range(40):
         net(batch)
     logits = net.set_train(False)(batch).asnumpy()
@@ -64,9 +68,9 @@ def fixture_trained(request):
     return name, {key: value.asnumpy() for key, value in net.parameters_dict().items()}, logits
 
 
-def network(trained, **options):
+def network(trained, layer="l1", **options):
     """The network, with the parameters of the trained one."""
-    net = create(trained[0], 10, **options).set_train(False)
+    net = create(trained[0], 10, layer, **options).set_train(False)
     for key, value in net.parameters_dict().items():
         value.set_data(ms.Tensor(trained[1][key]))
     return net

@@ -36,7 +36,7 @@ from src.quant.__main__ import inputs
 from src.shift import Powers, Shift2d, ShiftAdd2d
 from src.tasks.classification import Loss
 from src.training.step import TrainStep, sgd
-from test_networks import images
+from test_networks import images, network, trained_on_noise
 
 MODES = pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
 
@@ -171,27 +171,12 @@ def test_training_moves_every_parameter(name, mode):
 @pytest.fixture(name="trained", scope="module", params=[name for name in NETWORKS if name != "resnet56"])
 def fixture_trained(request):
     """A network whose statistics fit noise: its name, a checkpoint's parameters, and logits of some images."""
-    name = request.param
-    ms.set_seed(1)
-    net, batch = create(name, 10, "shiftadd").set_train(), ms.Tensor(images(name, 4))
-    for _ in range(40):
-        net(batch)
-    logits = net.set_train(False)(batch).asnumpy()
-    assert np.abs(logits).max() > 0.1
-    return name, {key: value.asnumpy() for key, value in net.parameters_dict().items()}, logits
-
-
-def network(trained, **options):
-    """The network, with the parameters of the trained one."""
-    net = create(trained[0], 10, "shiftadd", **options).set_train(False)
-    for key, value in net.parameters_dict().items():
-        value.set_data(ms.Tensor(trained[1][key]))
-    return net
+    return trained_on_noise(request.param, "shiftadd", 4)
 
 
 def test_folded(trained):
     """The adder layers and their norms; shift layers stay."""
-    net = network(trained)
+    net = network(trained, "shiftadd")
     count = sum(isinstance(cell, ShiftAdd2d) for _, cell in net.cells_and_names())
     kinds = [type(cell) for _, cell in fold(net, "kernel").cells_and_names()]
     assert kinds.count(Shift2d) == count > 0 and Adder2d not in kinds and BatchNorm2d not in kinds
@@ -212,7 +197,7 @@ def test_saved_loaded_and_not_quantised(trained, tmp_path):
 
 def test_exported(trained, tmp_path):
     """The MINDIR is compared with the network there."""
-    export(network(trained, backend="unrolled"), images(trained[0], 1).shape, tmp_path / "net.mindir", "MINDIR")
+    export(network(trained, "shiftadd", backend="unrolled"), images(trained[0], 1).shape, tmp_path / "net.mindir", "MINDIR")
 
 
 def test_adder_layers_are_counted():

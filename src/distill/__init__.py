@@ -15,7 +15,12 @@
 """Methods of training: the only table of them. A new one is its file and a line here.
 
 A method is a module with `Options`, the dataclass of the options that it takes, which refuses those that make no sense
-together, and `train(trainer, options, path, settings)`, which trains into the folder `path`.
+together, and a function `train`:
+
+    trainer     `src.training.trainer.Trainer` of the task
+    options     its `Options`
+    path        Path of the folder of the run
+    settings    dict, see `src.training.run_folder.RunFolder`
 """
 from src.distill import alone, ngd
 

@@ -33,13 +33,7 @@ class Options(Learner):
 
 
 def train(trainer, options, path, settings):
-    """Train a network.
-
-    Args:
-        trainer (Trainer): of the task.
-        options (Options): of the method.
-        path (Path): folder of the run.
-        settings (dict): see `src.training.run_folder.RunFolder`.
+    """Train a network; the arguments stand in `src.distill`.
 
     Raises:
         UserError: see `src.training.trainer.Trainer.fit`.

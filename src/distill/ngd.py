@@ -63,13 +63,8 @@ class Options(Learner):
 
 
 def train(trainer, options, path, settings):
-    """Train a teacher in the folder `teacher` of the run, or take a trained one; then a student.
-
-    Args:
-        trainer (Trainer): of the task.
-        options (Options): of the method.
-        path (Path): folder of the run.
-        settings (dict): see `src.training.run_folder.RunFolder`.
+    """Train a teacher in the folder `teacher` of the run, or take a trained one; then a student; the arguments stand in
+    `src.distill`.
 
     Raises:
         UserError: the checkpoint of the teacher cannot be had, or student and teacher do not fit together; see
@@ -87,8 +82,8 @@ def train(trainer, options, path, settings):
         train_teacher(trainer, teacher, learner, options, path / "teacher", settings)
     if options.inherit:
         inherit(student, teacher)
-    prefix = "adderngd" if options.layer == "l1" else KINDS[options.layer].prefix
-    trainer.fit(student, options.run_folder(trainer, path, prefix, settings), options.epoch_size,
+    kind = KINDS[options.layer]
+    trainer.fit(student, options.run_folder(trainer, path, kind.student or kind.prefix, settings), options.epoch_size,
                 distillation(teacher, options), begin_epoch)
 
 

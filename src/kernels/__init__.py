@@ -55,9 +55,14 @@ def operation(name, backend="auto", *arguments, **options):
     """
     if _takes_kernel(backend):
         return operations.OPERATIONS[name](*arguments, **options)
-    if name not in composed.OPERATIONS:
+    if not has(name, backend):
         return None
     return composed.OPERATIONS[name](*arguments, form=backend, **options)
+
+
+def has(name, backend="auto"):
+    """Whether a backend has an operation of its own of that name. Arguments and errors as those of `operation`."""
+    return name in (operations if _takes_kernel(backend) else composed).OPERATIONS
 
 
 def _takes_kernel(backend):

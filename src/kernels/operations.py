@@ -33,7 +33,7 @@ F32, U8, I32 = "Float32", "UInt8", "Int32"
 
 def forward(geometry):
     """y = -sum |x - w|, or -1/2 sum (x - w)^2: (x [N, C, H, W], w [F, C, k, k]) -> [N, F, H', W']."""
-    return Kernel("AdderForward", (F32, F32), ms.float32, lambda x, w, sizes: _output(x, w, sizes), geometry.sizes)
+    return Kernel("AdderForward", (F32, F32), ms.float32, _output, geometry.sizes)
 
 
 def input_grad(geometry):
@@ -98,7 +98,7 @@ def batch_norm_grad(relu, shortcut):
 def int8_responses(geometry):
     """s = sum |x - w|: x [N, H, W, C] and w [F, C, k, k] uint8 -> [N, H', W', F] int32, exactly."""
     _check_norm(geometry)
-    return Kernel("AdderInt8", (U8, U8), ms.int32, lambda x, w, sizes: _output_last(x, w, sizes), geometry.sizes[:2])
+    return Kernel("AdderInt8", (U8, U8), ms.int32, _output_last, geometry.sizes[:2])
 
 
 def int8_folded(geometry, top=255):

@@ -20,6 +20,8 @@ from src.networks.lenet import lenet5_bn
 from src.networks.vgg_small import vgg_small
 from src.res20_adder import resnet20, resnet32, resnet56
 
+MOST_CLASSES = 1_000_000
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:

@@ -35,8 +35,8 @@ from src.adder import Adder2d
 from src.errors import UserError
 from src.folding import scale_and_shift
 from src.pairs import pairs, put
-from src.quant.cells import Distances
-from src.quant.schemes import SCHEMES, STORED_TOP, store
+from src.quant.cells import Distances, usual_top
+from src.quant.schemes import SCHEMES, store
 
 SEARCH_SIZE = 128  # images on which limits are chosen; all of them give the scales and shifts
 BATCH = 256
@@ -177,16 +177,11 @@ class Walk:
         for number, pair in enumerate(self.places, start=1):
             value = self.values[number]
             own = dict(value.parameters)
-            if value.top not in (None, self.usual_top(value)):
+            if value.top not in (None, usual_top(own, self.scheme.bits)):
                 own["top"] = np.array([value.top], np.uint8)
             found.update({f"{pair.name}.{key}": item if item.dtype == np.uint8 else item.astype(np.float32)
                           for key, item in own.items()})
         return found
-
-    def usual_top(self, value):
-        """The largest integer that `src.quant.cells` assumes."""
-        wide = value.pair.norm.shortcut or "weight" in value.parameters
-        return STORED_TOP if wide else 2 ** self.scheme.bits - 1
 
     def write(self, number, parameters, x):
         """Keep what a pair writes."""
@@ -240,7 +235,7 @@ class Station(nn.Cell):
         weight = layer.weight.asnumpy() * scale[:, None, None, None]
         if weight.shape[2:] == x.shape[2:] == (1, 1):
             weight = weight[:, :, 0, 0]
-        return {"weight": weight * unit if source else weight, "bias": shift}, target, y
+        return {"weight": weight * unit, "bias": shift}, target, y
 
     def integers(self, x, v, source):
         """An adder layer on integers: likewise."""

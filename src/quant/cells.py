@@ -46,6 +46,7 @@ from src import kernels
 from src.adder import Adder2d
 from src.checkpoint import check_shapes
 from src.errors import UserError
+from src.folding import conv_with
 from src.pairs import Floats, pairs, put, vacate
 from src.quant.schemes import SCHEMES, STORED_TOP
 
@@ -123,7 +124,7 @@ def occupy(net, values, backend="auto"):
         Cell, the network: images [N, C, H, W] to logits [N, class_num].
     """
     stores = values["scheme"] == "unsigned"
-    integers = stores and kernels.operation("int8_quantised", backend) is not None
+    integers = stores and kernels.has("int8_quantised", backend)
     for pair in pairs(net):
         own = {name[len(pair.name) + 1:]: value for name, value in values.items() if name.startswith(f"{pair.name}.")}
         top = _stored_top(own, values["bits"]) if stores else None
@@ -146,8 +147,11 @@ def occupy(net, values, backend="auto"):
 
 
 def _stored_top(own, bits):
-    if "top" in own:
-        return int(own["top"][0])
+    return int(own["top"][0]) if "top" in own else usual_top(own, bits)
+
+
+def usual_top(own, bits):
+    """The largest stored integer of a layer's output, where its parameters do not say another."""
     return STORED_TOP if "residual_scale" in own or "weight" in own else 2 ** bits - 1
 
 
@@ -166,13 +170,8 @@ class Conv(nn.Cell):
     def __init__(self, conv, weight, bias):
         super().__init__()
         self.as_floats, self.flat = AsFloats(), weight.ndim == 2
-        weight_init, bias_init = Tensor(weight), Tensor(bias)
-        if self.flat:
-            self.layer = nn.Dense(*weight.shape[::-1], weight_init=weight_init, bias_init=bias_init)
-        else:
-            self.layer = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.pad_mode,
-                                   conv.padding, conv.dilation, conv.group, has_bias=True, weight_init=weight_init,
-                                   bias_init=bias_init)
+        self.layer = (nn.Dense(*weight.shape[::-1], weight_init=Tensor(weight), bias_init=Tensor(bias)) if self.flat else
+                      conv_with(conv, weight, bias))
 
     def construct(self, x):
         x = self.as_floats(x)
@@ -245,10 +244,10 @@ class Distances(nn.Cell):
     def __init__(self, values, geometry, top, backend="auto"):
         super().__init__()
         group, ratio = values["group"], values["ratio"]
-        exact = kernels.operation("int8_responses", backend, geometry)
-        self.forward = kernels.operation("forward", backend, geometry) if exact is None else Exact(exact, backend)
+        exact = kernels.has("int8_responses", backend)
+        self.forward = Exact(geometry, backend) if exact else kernels.operation("forward", backend, geometry)
         weights = [values["adder"][group == g] for g in range(len(ratio))]
-        self.weights = tuple(Tensor(w.astype(np.float32) if exact is None else w) for w in weights)
+        self.weights = tuple(Tensor(w if exact else w.astype(np.float32)) for w in weights)
         self.operands = nn.CellList([_operand(factor, top) for factor in ratio])
         self.order = Tensor(_inverse(np.argsort(group, kind="stable")))  # of the filters, out of that of the groups
 
@@ -262,9 +261,10 @@ class Distances(nn.Cell):
 class Exact(nn.Cell):
     """-sum |x - w| in the kernel of bytes: x [N, C, H, W] of integers 0 .. 255 in float32, w uint8 -> float32."""
 
-    def __init__(self, responses, backend):
+    def __init__(self, geometry, backend):
         super().__init__()
-        self.bytes, self.responses = kernels.operation("int8_quantised", backend), responses
+        self.bytes = kernels.operation("int8_quantised", backend)
+        self.responses = kernels.operation("int8_responses", backend, geometry)
 
     def construct(self, x, w):
         return -ops.transpose(ops.cast(self.responses(self.bytes(x), w), ms.float32), (0, 3, 1, 2))
@@ -283,8 +283,8 @@ class IntegerAdder(nn.Cell):
         geometry = pair.layer.operation.geometry
         self.raw, self.stored = "scale" not in values, pair.norm.relu
         self.bytes, self.operand = AsBytes(backend), _operand(values["ratio"][0], top)
-        self.responses = kernels.operation("int8_responses", backend, geometry)
-        self.folded = kernels.operation("int8_folded", backend, geometry, stored_top)
+        self.operation = (kernels.operation("int8_responses", backend, geometry) if self.raw or not self.stored else
+                          kernels.operation("int8_folded", backend, geometry, stored_top))
         self.adder = Tensor(values["adder"])
         self.scale, self.shift, self.residual_scale = (
             Tensor(values[name]) if name in values else None for name in ("scale", "shift", "residual_scale"))
@@ -292,13 +292,13 @@ class IntegerAdder(nn.Cell):
     def construct(self, x, *residual):
         x = self.operand(self.bytes(x))
         if self.raw:
-            return self.responses(x, self.adder)
+            return self.operation(x, self.adder)
         if not self.stored:
-            y = ops.cast(self.responses(x, self.adder), ms.float32) * self.scale + self.shift
+            y = ops.cast(self.operation(x, self.adder), ms.float32) * self.scale + self.shift
             return ops.transpose(y, (0, 3, 1, 2))
         if residual:
-            return self.folded(x, self.adder, self.scale, self.shift, self.bytes(residual[0]), self.residual_scale)
-        return self.folded(x, self.adder, self.scale, self.shift)
+            return self.operation(x, self.adder, self.scale, self.shift, self.bytes(residual[0]), self.residual_scale)
+        return self.operation(x, self.adder, self.scale, self.shift)
 
 
 class AsBytes(nn.Cell):
