@@ -172,13 +172,13 @@ def test_own_network(capsys):
 
 
 def test_tree_in_the_readme_is_the_tree():
-    """The listing names every file of the product."""
+    """The listing names every folder and every file above the rooms, and nothing that is not there."""
     (listing,) = blocks(READMES["README.md"], "text")
-    named = set(re.findall(r"[\w.]+", listing))
-    for pattern in ("*.py", "*.yaml", "scripts/*.sh", "src/*.py", "src/*/*.py", "src/kernels/*.*", "benchmarks/*.py",
-                    "benchmarks/*.cc"):
-        for path in ROOT.glob(pattern):
-            assert path.name in named or path.name.startswith("__") or path.is_dir(), path
+    named = set(re.findall(r"[\w]+\.(?:py|yaml|sh|md)\b|\w+(?=/)", listing))
+    tree = [path.name for pattern in ("*.py", "*.yaml", "*/", "scripts/*.sh", "src/*.py", "src/*/")
+            for path in ROOT.glob(pattern) if not re.match(r"[._]", path.name)]
+    ignored = set((ROOT / ".gitignore").read_text("utf-8").replace("/", "").split())
+    assert named == set(tree) - ignored | {"data", "README.md"}
 
 
 @pytest.mark.parametrize("name", READMES)
