@@ -219,8 +219,7 @@ BATCH, BACKEND, STEPS = {batch}, {backend!r}, {steps}
 status = dict(line.split(":", 1) for line in open("/proc/self/status", encoding="utf-8"))
 print("peak", int(status["VmHWM"].split()[0]) / 2 ** 20)  # ru_maxrss would start at the peak of the process that forked
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300,
-                          check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return next(float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("peak"))
 
@@ -233,5 +232,5 @@ def test_memory_of_training():
 
 
 def test_memory_of_the_composed_form():
-    """In one layer alone, filters x patches x positions would be 2.4 GB. A second step takes as much as the first."""
-    assert peak_memory(256, "composed", 1) < 2
+    """In one layer alone, filters x patches x positions would be 0.6 GB more. A second step takes as much as the first."""
+    assert peak_memory(64, "composed", 1) < 1.3

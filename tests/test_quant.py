@@ -15,7 +15,7 @@
 """Quantisation: its arithmetic, the two forms of the network, and the way from a checkpoint to a smaller one."""
 import argparse
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from src.errors import UserError
 from src.exporter import export
 from src.identity import Identity
 from src.kernels import Geometry
+from src.networks import create
 from src.norm import BatchNorm2d
 from src.pairs import pairs
 from src.quant import __main__ as program_of_quant
@@ -259,23 +260,31 @@ def onnx_outputs(net, x, folder):
 
 
 @pytest.mark.parametrize("scheme", ["unsigned", "adderquant"])
-def test_commands(net, tmp_path, scheme):
+def test_commands(tmp_path, monkeypatch, capsys, scheme):
     """python -m src.quant, then eval.py and export.py on what it wrote: what the functions give."""
-    save_parameters(net.parameters_dict(), tmp_path / "net.ckpt", identity=IDENTITY.dumps())
-    common = ["--device_target", "CPU"]
-    printed = program("-m", "src.quant", "--checkpoint_file_path", tmp_path / "net.ckpt", "--data_path", tmp_path,
-                      *common, "--bits", "4", "--scheme", scheme, "--calibration_size", "64", "--output",
-                      tmp_path / "int4.ckpt")
+    def program(path, *options):
+        monkeypatch.setattr(sys, "argv", [path, *map(str, options), "--device_target", "CPU"])
+        runpy.run_path(str(ROOT / path), run_name="__main__")
+        return capsys.readouterr().out
+
+    monkeypatch.setattr(device, "_set_device", lambda *_: None)  # a process chooses its processor once
+    ms.set_seed(1)
+    net = create("lenet5_bn", 10, in_channels=3)
+    identity = Identity("lenet5_bn", "l1", 10, "synthetic")
+    save_parameters(net.parameters_dict(), tmp_path / "net.ckpt", identity=identity.dumps())
+    printed = program("src/quant/__main__.py", "--checkpoint_file_path", tmp_path / "net.ckpt", "--data_path", tmp_path,
+                      "--bits", 4, "--scheme", scheme, "--calibration_size", 64, "--output", tmp_path / "int4.ckpt")
     assert f"to 4 bits ({scheme}, 64 training images)" in printed
-    result = program("eval.py", "--checkpoint_file_path", tmp_path / "int4.ckpt", "--eval_dataset_path", tmp_path,
-                     *common)
+    result = program("eval.py", "--checkpoint_file_path", tmp_path / "int4.ckpt", "--eval_dataset_path", tmp_path)
     assert result.startswith("result: ") and f"ckpt= {tmp_path / 'int4.ckpt'}\ntop-5: " in result
     folder = data.prepare("synthetic", tmp_path, ("train", "test"))
-    parameters = quantise_network(net, calibration_images(IDENTITY, folder, 64), 4, scheme)
-    accuracies = accuracies_of(quantised(parameters), data.create_dataset("synthetic", folder, "test", 250))
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    parameters = quantise_network(net.set_train(False), calibration_images(identity, folder, 64), 4, scheme)
+    integers = occupy(create("lenet5_bn", 10, in_channels=3, backend="composed"), parameters, "auto")
+    accuracies = accuracies_of(integers, data.create_dataset("synthetic", folder, "test", 250))
     printed = [float(result.split()[i]) for i in (1, -1)]
     assert printed == pytest.approx(accuracies, abs=0.005) and printed[1] > printed[0] > 0
-    printed = program("export.py", "--checkpoint_file_path", tmp_path / "int4.ckpt", *common, "--batch_size", "1",
+    printed = program("export.py", "--checkpoint_file_path", tmp_path / "int4.ckpt", "--batch_size", 1,
                       "--file_name", tmp_path / "int4")
     assert "same logits after reloading" in printed and (tmp_path / "int4.mindir").is_file()
 
@@ -317,10 +326,3 @@ def accuracies_of(net, batches):
     logits, labels = (np.concatenate(column) for column in zip(*columns))
     hits = np.argsort(-logits, 1) == labels[:, None]
     return hits[:, 0].mean(), hits[:, :5].any(1).mean()
-
-
-def program(*arguments):
-    """Run a program of ours; return what it prints."""
-    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
