@@ -819,6 +819,14 @@ class TestCommandLine:
         found = {name: value.asnumpy() for name, value in parameters.items()}
         assert_equal(dict(sorted(found.items())), dict(sorted(ours.items())))
 
+    def test_key(self, tmp_path, main, capsys):
+        state = {f"{part}.{name}": value for part in ("a", "b") for name, value in torch_state()[0].items()}
+        source, target = write_state(write_zip, tmp_path / "a.pth", state), tmp_path / "a.ckpt"
+        with pytest.raises(UserError, match="a.pth, taken for resnet20 of layer l1 .*--key.*: a.module.conv1.weight"):
+            main(source, target)
+        main(source, target, "--key", "b")
+        assert f" from {source} (b.module) to {target}\n" in capsys.readouterr().out and target.exists()
+
     @pytest.mark.parametrize("change, named", [
         (lambda state: state.pop("module.layer2.0.conv1.adder"), "layer2.0.conv1.adder"),
         (lambda state: state.update({"module.extra": SIX}), "extra"),

@@ -19,7 +19,6 @@ Usage: python -m src.convert FILE.pth OUT.ckpt [--key state_dict] [--network res
 import argparse
 import functools
 import itertools
-import math
 import os
 import re
 from pathlib import Path
@@ -148,13 +147,14 @@ def fit(parameters, arguments):
 
 def _closest(parameters, choices):
     """The first of the pairs of network and layer whose parameters have these names, or most of them."""
-    closest, least = None, math.inf
+    closest, most = None, -1
     for choice in choices:
-        different = len(_names(*choice) ^ parameters.keys())
-        if different < least:
-            closest, least = choice, different
-        if not different:
-            break
+        names = _names(*choice)
+        if names == parameters.keys():
+            return choice
+        common = len(names & parameters.keys())
+        if common > most:
+            closest, most = choice, common
     return closest
 
 
