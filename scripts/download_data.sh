@@ -18,6 +18,8 @@
 set -euo pipefail
 export LC_ALL=C
 
+longest=262144  # KiB; the longest archive has 166,067
+
 fail() {
   echo "error: $1" >&2
   exit 1
@@ -50,7 +52,7 @@ choose() {
   archive="${1%:*}" md5="${1#*:}"
   url="${server%/}/$archive"
   part="$data_path/$archive.part"
-  [[ ! -L "$part" ]] || rm -f -- "$part"  # what it points to is not ours to write
+  [[ -f "$part" && ! -L "$part" ]] || rm -f -- "$part" 2>/dev/null || true  # what a link points to is not ours to write
 }
 
 complete() {
@@ -95,9 +97,18 @@ show_bar() {
   echo "${text%%$'\n'*}"
 }
 
+# Whatever the server sends, no more than the limit comes onto the disk; the write behind it fails.
 get() {
-  curl --fail --location --globoff --progress-bar --connect-timeout 30 --speed-limit 1 --speed-time 60 \
-    --continue-at - --output "$part" -- "$url" 2>&1 | show_bar
+  (
+    trap '' XFSZ
+    ulimit -S -f "$longest" 2>/dev/null || true  # the user's own limit may be lower
+    exec curl --fail --location --globoff --progress-bar --connect-timeout 30 --speed-limit 1 --speed-time 60 \
+      --continue-at - --output "$part" -- "$url"
+  ) 2>&1 | show_bar
+}
+
+too_long() {
+  [[ -f "$part" && "$(wc -c <"$part")" -ge $((longest * 1024)) ]]
 }
 
 fetch() {
@@ -111,7 +122,8 @@ fetch() {
     code=0
     reason="$(get)" || code=$?
   fi
-  [[ $code -eq 0 ]] || fail "cannot download $url: ${reason:-curl exit code $code} (run this again to resume)"
+  [[ $code -eq 0 ]] || too_long ||
+    fail "cannot download $url: ${reason:-curl exit code $code} (run this again to resume)"
 }
 
 get_archive() {
@@ -189,4 +201,5 @@ data_path="${2:-$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 tmp="" part=""
 trap 'rm -rf -- "$tmp"; [[ -s "$part" ]] || rm -f -- "$part"' EXIT
+trap 'echo >&2; echo "error: interrupted (run this again to resume)" >&2; exit 130' INT
 for name in "${names[@]}"; do download "$name"; done

@@ -159,7 +159,7 @@ def test_converted_from_the_names_of_pytorch(trained):
         state[f"module.{module}.{theirs.get(leaf, leaf)}"] = value
         if leaf == "gamma":
             state[f"module.{module}.num_batches_tracked"] = np.array(7)
-    converted = convert_names(state)
+    converted = convert_names(state, "a.pth")
     identity = fit(converted, argparse.Namespace(file="a.pth", network=name, layer="l1", dataset=None))
     assert identity == Identity(name, "l1", 10, "mnist" if NETWORKS[name].channels == 1 else "cifar10")
     assert converted.keys() == parameters.keys()

@@ -14,9 +14,13 @@
 # ============================================================================
 """Convert a PyTorch checkpoint of a network of the table to a MindSpore checkpoint. PyTorch is not needed.
 
-Usage: python -m src.convert FILE.pth OUT.ckpt [--network resnet20] [--layer l1] [--dataset cifar10]
+Usage: python -m src.convert FILE.pth OUT.ckpt [--key state_dict] [--network resnet20] [--layer l1] [--dataset cifar10]
 """
 import argparse
+import functools
+import itertools
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -29,54 +33,72 @@ from src.files import check_output
 _BATCH_NORM = {
     "weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance",
 }
+_COUNTERS = ("num_batches_tracked", "n_averaged")
+# What torch.compile and FSDP put around a module, wherever it stands.
+_WRAPPERS = re.compile(r"(?<![^.])_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.")
 
 
-def convert_names(state):
+def convert_names(state, source):
     """PyTorch's names and layout -> ours.
 
     Args:
-        state (dict[str, ndarray]): PyTorch's state dict, of the network or of `DataParallel` around it.
+        state (dict[str, ndarray]): what `load_state_dict` returned. The keys and wrappers that all names begin with,
+            as `state_dict.module.`, are taken off.
+        source (Path): where it comes from, for messages.
 
     Returns:
-        dict[str, ndarray]: float32 arrays of their own. The batch norms' counters are left out.
+        dict[str, ndarray]: float32 arrays of their own; float64 is rounded. The batch norms' counters are left out.
 
     Raises:
-        UserError: a tensor with values that are not finite, or two tensors for one of our names.
+        UserError: two tensors for one of our names, or one with values that no network has: integers, which need a
+            scale that the file does not hold, negative variances, numbers that are not finite in float32.
     """
-    batch_norms = {_plain(name).rpartition(".")[0] for name in state if name.endswith(".running_mean")}
+    prefix = len(common_prefix(state))
+    batch_norms = {name.rpartition(".")[0] for name in state if name.endswith(".running_mean")}
     converted = {}
     for name, value in state.items():
-        module, dot, leaf = _plain(name).rpartition(".")
-        if leaf == "num_batches_tracked":
+        module, _, leaf = name.rpartition(".")
+        if leaf in _COUNTERS:
             continue
         if module in batch_norms:
+            _check_variance(leaf, value, f"{source}: {name}")
             leaf = _BATCH_NORM.get(leaf, leaf)
-        our_name = module + dot + leaf
+        our_name = _WRAPPERS.sub("", f"{module}.{leaf}"[prefix:] if module else leaf)
         if our_name in converted:
-            raise UserError(f"two tensors for {our_name}, one of them {name}")
-        converted[our_name] = _float32(name, value)
+            raise UserError(f"{source}: two tensors for {our_name}, one of them {name}")
+        converted[our_name] = _float32(value, f"{source}: {name}")
     return converted
+
+
+def common_prefix(state):
+    """What all names but the counters' begin with, up to a dot: `state_dict.module.`, or nothing."""
+    names = [name for name in state if name.rpartition(".")[2] not in _COUNTERS]
+    shared = os.path.commonprefix(names)
+    return shared[:shared.rfind(".") + 1]
 
 
 def main():
     """The command line: read, rename, check against the network, write."""
     parser = argparse.ArgumentParser(prog="python -m src.convert", description=__doc__.split("\n")[0],
-                                     allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("file", type=Path, metavar="FILE.pth", help="state dict that torch.save wrote")
+                                     allow_abbrev=False)
+    parser.add_argument("file", type=Path, metavar="FILE.pth", help="file that torch.save wrote")
     parser.add_argument("out", type=Path, metavar="OUT.ckpt", help="MindSpore checkpoint to write")
-    parser.add_argument("--network", default="resnet20", help="that it is of")
-    parser.add_argument("--layer", default="l1", help="kind of its layers")
+    parser.add_argument("--key", help="what to take of a file with several state dicts, as state_dict or model.student")
+    parser.add_argument("--network", help="that it is of; the first of the table with such names, if not given")
+    parser.add_argument("--layer", help="kind of its layers; the first of the table with such names, if not given")
     parser.add_argument("--dataset", help="that it was trained on; the first with as many classes, if not given")
     arguments = parser.parse_args()
     check_output(arguments.out, ".ckpt")
-    parameters = convert_names(load_state_dict(arguments.file))
+    state = load_state_dict(arguments.file, arguments.key)
+    parameters = convert_names(state, arguments.file)
 
     # MindSpore takes seconds to import: after the mistakes that can be seen without it.
     from src.checkpoint import save_parameters
     identity = fit(parameters, arguments)
     save_parameters(parameters, arguments.out, identity=identity.dumps())
-    print(f"converted {len(parameters)} parameters ({identity.network}, {identity.class_num} classes, "
-          f"{identity.dataset}) from {arguments.file} to {arguments.out}")
+    under = common_prefix(state)[:-1]
+    print(f"converted {len(parameters)} parameters ({identity.network} of layer {identity.layer}, {identity.class_num} "
+          f"classes, {identity.dataset}) from {arguments.file}{under and f' ({under})'} to {arguments.out}")
 
 
 def fit(parameters, arguments):
@@ -85,7 +107,8 @@ def fit(parameters, arguments):
     Args:
         parameters (dict[str, ndarray]): what `convert_names` returned. A linear layer [C, D] becomes the 1 x 1
             convolution [C, D, 1, 1] that it equals.
-        arguments (Namespace): file, network, layer and dataset.
+        arguments (Namespace): file, network, layer and dataset; those that are None are found out. Layers l1 and l2
+            have the same names, so they cannot be told apart, and l1 is the first.
 
     Returns:
         Identity of the network.
@@ -99,34 +122,63 @@ def fit(parameters, arguments):
     from src.kinds import KINDS
     from src.pairs import pairs
 
-    for name, table in (("network", networks.NETWORKS), ("layer", KINDS), ("dataset", {None: None, **data.SETS})):
-        if getattr(arguments, name) not in table:
-            raise UserError(f"--{name} is one of {', '.join(filter(None, table))}, not {getattr(arguments, name)}")
-    template = networks.create(arguments.network, 10, arguments.layer, backend="composed")
-    first, last = (pairs(template)[i].weight.name for i in (0, -1))
-    for name, parameter in template.parameters_dict().items():
-        if name in parameters and parameters[name].ndim == 2 and parameter.shape[2:] == (1, 1):
-            parameters[name] = parameters[name][:, :, None, None]
-    if any(getattr(parameters.get(name), "ndim", 0) != 4 for name in (first, last)):
-        raise UserError(f"{arguments.file}: not a {arguments.network} of layer {arguments.layer}: {first} and {last} "
-                        "must be there, filters of four axes")
-    class_num, channels = parameters[last].shape[0], parameters[first].shape[1]
-    net = networks.create(arguments.network, class_num, arguments.layer, channels, backend="composed")
-    check_parameters(net, parameters, arguments.file)
+    for name, table in (("network", networks.NETWORKS), ("layer", KINDS), ("dataset", data.SETS)):
+        if getattr(arguments, name) not in (None, *table):
+            raise UserError(f"--{name} is one of {', '.join(table)}, not {getattr(arguments, name)}")
+    network, layer = _closest(parameters, itertools.product(
+        [arguments.network] if arguments.network else networks.NETWORKS,
+        [arguments.layer] if arguments.layer else KINDS))
+    template = networks.create(network, 10, layer, backend="composed")
+    for parameter in template.get_parameters():
+        if parameter.shape[2:] == (1, 1) and np.ndim(parameters.get(parameter.name)) == 2:
+            parameters[parameter.name] = parameters[parameter.name][:, :, None, None]
+    class_num = _length(parameters, pairs(template)[-1].weight, 0)
+    channels = _length(parameters, next(template.get_parameters()), 1)
+    net = networks.create(network, class_num, layer, channels, backend="composed")
+    check_parameters(net, parameters, f"{arguments.file}, taken for {network} of layer {layer} (--network, --layer and "
+                                      "--key may say otherwise),")
     fitting = (name for name, each in data.SETS.items() if (each.class_num, each.channels) == (class_num, channels))
     dataset = arguments.dataset or next(fitting, "folder")
     if data.channels(dataset) != channels:
         raise UserError(f"{arguments.file}: the network takes images of {channels} channels, those of {dataset} have "
                         f"{data.channels(dataset)}; --dataset names another data set")
-    return Identity(arguments.network, arguments.layer, class_num, dataset)
+    return Identity(network, layer, class_num, dataset)
 
 
-def _plain(name):
-    """The name without the prefix that `DataParallel` adds."""
-    return name.removeprefix("module.")
+def _closest(parameters, choices):
+    """The first of the pairs of network and layer whose parameters have these names, or most of them."""
+    closest, most = None, -1
+    for choice in choices:
+        names = _names(*choice)
+        if names == parameters.keys():
+            return choice
+        common = len(names & parameters.keys())
+        if common > most:
+            closest, most = choice, common
+    return closest
 
 
-def _float32(name, value):
+@functools.lru_cache(maxsize=None)
+def _names(network, layer):
+    from src import networks
+    return frozenset(networks.create(network, 10, layer, backend="composed").parameters_dict())
+
+
+def _length(parameters, expected, axis):
+    """Of an axis of a parameter; where that makes no sense, of the one that is expected."""
+    shape = np.shape(parameters.get(expected.name))
+    return shape[axis] if len(shape) == len(expected.shape) and shape[axis] else expected.shape[axis]
+
+
+def _check_variance(leaf, value, name):
+    if leaf == "running_var" and (value < 0).any():
+        raise UserError(f"{name} has negative variances, so the file is damaged")
+
+
+def _float32(value, name):
+    if value.dtype.kind != "f":
+        raise UserError(f"{name} has values of type {value.dtype}, which without their scale mean nothing: convert the "
+                        "checkpoint in floats")
     with np.errstate(over="ignore"):
         value = np.array(value, dtype=np.float32, order="C")
     if not np.isfinite(value).all():

@@ -28,8 +28,9 @@ from pathlib import Path
 
 import numpy as np
 
+from src.convert import state_dicts
+from src.convert.pickle_machine import STORAGE_DTYPES, PickleMachine, checked, shown
 from src.errors import UserError
-from src.convert.pickle_machine import ADVICE, STORAGE_DTYPES, PickleMachine, TensorView, checked, shown
 
 # A ResNet-50 and a quarter. It bounds the time and memory that a hostile file can take.
 _MAX_FILE_BYTES = 2 ** 27
@@ -37,19 +38,20 @@ _LEGACY_MAGIC = 0x1950a86a20f9469cfc6c
 _LEGACY_PROTOCOL = 1001
 
 
-def load_state_dict(path):
-    """Read a state dict that `torch.save` wrote, in the zip format or the legacy format before it.
+def load_state_dict(path, key=None):
+    """Read the state dict in a file that `torch.save` wrote, in the zip format or the legacy format before it.
 
     Args:
-        path (Union[str, Path]): the checkpoint.
+        path (Union[str, Path]): the file: a state dict, a training checkpoint around it, or a pickled network.
+        key (str): of the file, takes what lies under it; see `src.convert.state_dicts.find`.
 
     Returns:
         dict[str, ndarray]: the tensors in the order of the file, read-only, with the file's dtypes; only bfloat16
-        becomes float32 and bool becomes uint8.
+        becomes float32 and bool becomes uint8. Names begin with the keys under which the state dict lies.
 
     Raises:
-        UserError: there is no such file, or it is damaged, too large, compressed or big-endian, holds something other
-            than a state dict, or asks for a class or function that no state dict needs.
+        UserError: there is no such file, or it is damaged, too large, compressed or big-endian, does not hold exactly
+            one state dict, or uses instructions that are not data.
         OSError: the file cannot be read.
     """
     path = Path(path)
@@ -58,7 +60,7 @@ def load_state_dict(path):
     with open(path, "rb") as file:
         data = file.read(_MAX_FILE_BYTES + 1)
     try:
-        return _parse(data)
+        return _parse(data, key)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     # Whatever a parser raises over bytes that are not ours, the file is what is wrong.
@@ -66,19 +68,20 @@ def load_state_dict(path):
         raise UserError(f"{path}: damaged checkpoint ({type(error).__name__} {shown(error)})") from error
 
 
-def _parse(data):
+def _parse(data, key):
     if len(data) > _MAX_FILE_BYTES:
         raise UserError(f"larger than {_MAX_FILE_BYTES >> 20} MiB, so not a checkpoint of a network here")
     if data[257:262] == b"ustar":
         raise UserError("the tar format of PyTorch before 0.1.10 is not supported")
-    tensors, storages = _read_zip(data) if data.startswith(b"PK\x03\x04") else _read_legacy(data)
+    read = _read_zip if data.startswith(b"PK\x03\x04") else _read_legacy
+    tensors, storages = read(data, key)
     # Many names for one storage, or strides of 0, could unfold a small file into more than memory holds.
     if sum(math.prod(tensor.size) for tensor in tensors.values()) > len(data):
         raise ValueError("more elements in its tensors than bytes in the file")
     return {name: _view(tensor, storages[tensor.storage.key]) for name, tensor in tensors.items()}
 
 
-def _read_zip(data):
+def _read_zip(data, under):
     """Zip format -> dict[str, TensorView], and each storage as a flat array."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
@@ -90,7 +93,7 @@ def _read_zip(data):
         if f"{folder}/byteorder" in archive.namelist() and archive.read(f"{folder}/byteorder") != b"little":
             raise UserError("saved on a big-endian machine, which is not supported")
         machine = PickleMachine()
-        tensors = _checked_state_dict(machine.load(io.BytesIO(archive.read(f"{folder}/data.pkl"))))
+        tensors = state_dicts.find(machine.load(io.BytesIO(archive.read(f"{folder}/data.pkl"))), under)
         return tensors, {key: _elements(storage_type, numel, archive.read(f"{folder}/data/{key}"))
                          for key, (storage_type, numel) in machine.storages.items()}
 
@@ -101,11 +104,11 @@ def _archive_folder(names):
     if len(folders) != 1:
         raise UserError("a zip archive, but not one that torch.save wrote")
     if f"{folders[0]}/constants.pkl" in names:
-        raise UserError(f"a TorchScript archive; {ADVICE}")
+        raise UserError("a TorchScript archive, which is a program: convert the checkpoint that it was made from")
     return folders[0]
 
 
-def _read_legacy(data):
+def _read_legacy(data, under):
     """Legacy format, five pickles and the storages -> dict[str, TensorView], and each storage as a flat array."""
     if _LEGACY_MAGIC.to_bytes(10, "little") not in data[:32]:
         raise UserError("not a PyTorch checkpoint")
@@ -116,7 +119,7 @@ def _read_legacy(data):
     if checked(system, dict)["little_endian"] is not True:
         raise UserError("saved on a big-endian machine, which is not supported")
     machine = PickleMachine()
-    tensors = _checked_state_dict(machine.load(stream))
+    tensors = state_dicts.find(machine.load(stream), under)
     storages = {}
     for key in PickleMachine().load(stream):
         storage_type, numel = machine.storages[checked(key, str)]
@@ -127,22 +130,10 @@ def _read_legacy(data):
     return tensors, storages
 
 
-def _checked_state_dict(value):
-    """The unpickled value, if it is a dict[str, TensorView]."""
-    if type(value) is not dict:
-        raise UserError(f"holds a value of type {type(value).__name__}; {ADVICE}")
-    for name, tensor in value.items():
-        if type(tensor) is not TensorView:
-            raise UserError(f"holds a value of type {type(tensor).__name__} under {shown(name)}; {ADVICE}")
-        if not re.fullmatch(r"[\w.]{1,200}", checked(name, str), re.ASCII):
-            raise UserError(f"holds a tensor with the odd name {shown(name)}")
-    return value
-
-
 def _elements(storage_type, numel, data):
     """Bytes of a storage -> array [numel]."""
     elements = np.frombuffer(data, STORAGE_DTYPES[storage_type], numel)
-    if storage_type == "torch.BFloat16Storage":
+    if storage_type == "BFloat16Storage":
         elements = (elements.astype(np.uint32) << 16).view(np.float32)
     return elements
 
