@@ -23,7 +23,7 @@ from src.tasks import TASKS
 
 
 def main():
-    config = get_config(__doc__)
+    config = get_config("eval", __doc__)
     path = checkpoint.find_checkpoint(config.checkpoint_file_path)
     device.set_up(config.device_target, config.device_id, config.mode)
     net, identity = loading.load(path, config, config.backend)

@@ -23,7 +23,7 @@ from src.networks import NETWORKS
 
 
 def main():
-    config = get_config(__doc__)
+    config = get_config("export", __doc__)
     if config.file_format == "AIR" and config.device_target != "Ascend":
         raise UserError("AIR is exported on Ascend only (MindSpore needs its backend); "
                         "use --device_target Ascend there, or --file_format MINDIR")

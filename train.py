@@ -24,7 +24,7 @@ from src.training.trainer import Options, Trainer
 
 
 def main():
-    config = get_config(__doc__)
+    config = get_config("train", __doc__)
     method, network = METHODS[config.method], NETWORKS[config.network]
     task = TASKS[network.task]
     options = pick(method.Options, config)  # refuses what makes no sense before anything is read
