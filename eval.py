@@ -13,9 +13,13 @@
 # limitations under the License.
 # ============================================================================
 """Evaluate a checkpoint, float or quantised."""
+from src import errors
+
+errors.guard(__name__)  # before what takes seconds to import
+
 import dataclasses
 
-from src import checkpoint, device, errors, loading
+from src import checkpoint, device, loading
 from src.config import get_config, pick
 from src.folding import fold
 from src.networks import NETWORKS

@@ -13,9 +13,13 @@
 # limitations under the License.
 # ============================================================================
 """Export a checkpoint, float or quantised: normalised images [batch_size, C, H, W] to logits."""
+from src import errors
+
+errors.guard(__name__)  # before what takes seconds to import
+
 from pathlib import Path
 
-from src import checkpoint, data, device, errors, loading
+from src import checkpoint, data, device, loading
 from src.config import get_config
 from src.errors import UserError
 from src.exporter import export

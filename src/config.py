@@ -55,7 +55,7 @@ def get_config(program, description, arguments=None):
     defaults, groups, choices, ranges, programs = yaml_files.documents(DEFAULT_CONFIG)
     choices = {key: _expanded(names) for key, names in choices.items()}
     used = {key for group in programs[program] for key in groups[group]}
-    parser = _parser(description, defaults, groups, choices, used)
+    parser = _parser(program, description, defaults, groups, choices, used)
     # Every key begins as None, which no option can be: what is another value in the end was given.
     config = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(defaults)))
     given = {key: value for key, value in vars(config).items() if key in defaults and value is not None}
@@ -64,13 +64,19 @@ def get_config(program, description, arguments=None):
         given = {**_file_values(Path(config.config_path), defaults, choices), **given}
     values = {**defaults, **given}
     for key, ends in ranges.items():
-        _check_range(key, values[key], *ends)
+        check_range(key, values[key], *ends)
     return argparse.Namespace(**values, config_path=config.config_path, given=set(given))
 
 
 def pick(cls, config):
     """A dataclass of options, each field from the key of its name. Raises UserError if the dataclass refuses them."""
     return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
+
+
+def check_range(key, value, least, most):
+    """Refuse a number that is not between two others: raises UserError."""
+    if not least <= value <= most:  # nor is NaN
+        raise UserError(f"{key} must be a number from {least} to {most}, not {quote(value)}")
 
 
 def decides(config):
@@ -81,15 +87,16 @@ def decides(config):
 class Parser(argparse.ArgumentParser):
     """The command line of a program. Wrong options end like any other bad input: one line, exit code 1."""
 
-    def __init__(self, **options):
-        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options)
+    def __init__(self, program, description, parents=()):
+        super().__init__(program, description=description.split("\n")[0], parents=parents, allow_abbrev=False,
+                         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
 
     def error(self, message):
         raise UserError(re.sub(r"\S{60,}", lambda word: f"{word[0][:57]}...", message) + " (see --help)")
 
 
-def _parser(description, defaults, groups, choices, used):
-    parser = Parser(description=description)
+def _parser(program, description, defaults, groups, choices, used):
+    parser = Parser(f"{program}.py", description)
     parser.add_argument("--config_path", metavar="FILE", help="YAML file whose values replace the defaults")
     for title, helps in groups.items():
         group = parser.add_argument_group(title)
@@ -146,8 +153,3 @@ def _float(number):
         return float(number)
     except OverflowError:  # an integer of more than 308 digits
         return math.inf
-
-
-def _check_range(key, value, least, most):
-    if not least <= value <= most:  # nor is NaN
-        raise UserError(f"{key} must be a number from {least} to {most}, not {quote(value)}")

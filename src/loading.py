@@ -18,6 +18,7 @@ import argparse
 from mindspore import Tensor
 
 from src import checkpoint, data, identity as identities, networks
+from src.config import check_range
 from src.errors import UserError
 from src.kinds import KINDS
 from src.quant import cells
@@ -73,6 +74,5 @@ def stated(arguments):
     """What `identity_options` gave, completed by the defaults: options for `load`. Raises UserError out of range."""
     defaults = {"network": "resnet20", "layer": "l1", "dataset": "cifar100", "class_num": 0}
     given = {name: getattr(arguments, name) for name in defaults if hasattr(arguments, name)}
-    if not 0 <= given.get("class_num", 0) <= networks.MOST_CLASSES:
-        raise UserError(f"class_num must be at least 0 and at most {networks.MOST_CLASSES}, not {given['class_num']}")
+    check_range("class_num", given.get("class_num", 0), 0, networks.MOST_CLASSES)
     return argparse.Namespace(**{**defaults, **given}, given=set(given))

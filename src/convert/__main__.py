@@ -16,12 +16,15 @@
 
 Usage: python -m src.convert FILE.pth OUT.ckpt [--network resnet20] [--layer l1] [--dataset cifar10]
 """
-import argparse
+from src import errors
+
+errors.guard(__name__)  # before what takes seconds to import
+
 from pathlib import Path
 
 import numpy as np
 
-from src import errors
+from src.config import Parser
 from src.convert.torch_pickle import load_state_dict
 from src.errors import UserError
 from src.files import check_output
@@ -60,8 +63,7 @@ def convert_names(state):
 
 def main():
     """The command line: read, rename, check against the network, write."""
-    parser = argparse.ArgumentParser(prog="python -m src.convert", description=__doc__.split("\n")[0],
-                                     allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser("python -m src.convert", __doc__)
     parser.add_argument("file", type=Path, metavar="FILE.pth", help="state dict that torch.save wrote")
     parser.add_argument("out", type=Path, metavar="OUT.ckpt", help="MindSpore checkpoint to write")
     parser.add_argument("--network", default="resnet20", help="that it is of")
