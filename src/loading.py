@@ -21,6 +21,7 @@ from src import checkpoint, data, identity as identities, networks
 from src.config import check_range
 from src.errors import UserError
 from src.kinds import KINDS
+from src.pairs import pairs
 from src.quant import cells
 
 
@@ -43,6 +44,7 @@ def load(path, options, backend="auto"):
     parameters = checkpoint.load_parameters(path)
     identity = identities.settle(identities.take(parameters, path), options, path)
     net = create(identity, backend)
+    _check_classes(net, identity, parameters, path)
     if "bits" not in parameters:
         checkpoint.fill(net, parameters, path)
         return net, identity
@@ -51,6 +53,15 @@ def load(path, options, backend="auto"):
     values = {name: value.asnumpy() if isinstance(value, Tensor) else value for name, value in parameters.items()}
     cells.check(net, values, path)
     return cells.occupy(net, {**values, "bits": int(values["bits"])}, backend), identity
+
+
+def _check_classes(net, identity, parameters, path):
+    """Another number of classes is what options get wrong most often: the message names those that are right."""
+    shape = getattr(parameters.get(pairs(net)[-1].weight.name), "shape", ())
+    if shape and shape[0] != identity.class_num:
+        fitting = [name for name, each in data.SETS.items() if each.class_num == shape[0]]
+        cure = f"--class_num {shape[0]}" + (f", or --dataset {fitting[0]}" if fitting else "")
+        raise UserError(f"{path} is a network of {shape[0]} classes, not {identity.class_num}; give {cure}")
 
 
 def create(identity, backend="auto"):
