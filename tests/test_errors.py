@@ -24,6 +24,7 @@ import pytest
 
 from src import errors
 from src.errors import UserError, quote, run
+from src.files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = [path for pattern in ("*.py", "src/**/*.py", "benchmarks/*.py") for path in sorted(ROOT.glob(pattern))
@@ -112,6 +113,12 @@ def test_missing_requirement_is_one_line(made, cure, tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as caught:
         errors.guard("__main__")
     assert caught.value.code == f"error: spam_of_another_kind is not installed for {sys.executable}: {cure}"
+
+
+def test_folder_that_is_missing_is_called_as_the_user_calls_it(tmp_path):
+    with pytest.raises(OSError) as caught, replacing(tmp_path / "absent" / "result.txt"):
+        pass
+    assert caught.value.filename == str(tmp_path / "absent" / "result.txt")
 
 
 def test_process_dies_with_its_parent():
