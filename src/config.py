@@ -103,7 +103,8 @@ def _parser(program, description, defaults, groups, choices, used):
         for key, text in helps.items():
             form = {"nargs": "?", "const": True, "type": _bool} if isinstance(defaults[key], bool) else {
                 "type": type(defaults[key]), "choices": choices.get(key)}
-            group.add_argument(f"--{key}", default=defaults[key], help=text if key in used else argparse.SUPPRESS, **form)
+            group.add_argument(f"--{key}", default=defaults[key], **form,
+                               help=text if key in used else argparse.SUPPRESS)  # the program will refuse it by name
     return parser
 
 
@@ -131,14 +132,15 @@ def _bool(text):
 
 def _file_values(path, defaults, choices):
     """The options of a YAML file, config.yaml of a run among them, in the types of their defaults."""
-    return {key: _checked(f"{path}: {key if key in defaults else quote(key)}", value, defaults.get(key), choices.get(key))
-            for key, value in yaml_files.values(path).items() if key not in RECORDED}
+    values = {key: value for key, value in yaml_files.values(path).items() if key not in RECORDED}
+    for key in values:
+        if key not in defaults:
+            raise UserError(f"{path}: {quote(key)}: unknown key")
+    return {key: _checked(f"{path}: {key}", value, defaults[key], choices.get(key)) for key, value in values.items()}
 
 
 def _checked(name, value, default, choices):
     """A value from YAML in the type of its default."""
-    if default is None:
-        raise UserError(f"{name}: unknown key")
     if isinstance(default, float) and (type(value) is int or isinstance(value, str) and EXPONENT.fullmatch(value)):
         value = _float(value)
     if type(value) is not type(default):

@@ -34,6 +34,11 @@ class UserError(Exception):
     """Bad input, said in one clear line. Anything else that escapes is a bug and keeps its traceback."""
 
 
+_short = reprlib.Repr()
+_short.maxstring = _short.maxlong = _short.maxother = LONGEST
+_short.maxlevel = 2
+
+
 def quote(value):
     """A value from outside for a message: its `repr`, at most 60 characters."""
     try:
@@ -41,11 +46,6 @@ def quote(value):
     except ValueError:  # Python writes no integers of thousands of digits
         text = "a number of thousands of digits"
     return text if len(text) <= LONGEST else f"{text[:LONGEST - 3]}..."
-
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxlong = _short.maxother = LONGEST
-_short.maxlevel = 2
 
 
 def guard(name):
@@ -76,10 +76,12 @@ def guard(name):
 
 def _wait_and_end(heard):
     number = signal.sigwait(heard)
-    for folder in tuple(unfinished):
-        shutil.rmtree(folder, ignore_errors=True)
-    os.write(2, f"{os.linesep if os.isatty(2) else ''}{SIGNALS[number]}{os.linesep}".encode())
-    os._exit(128 + number)
+    try:
+        for folder in tuple(unfinished):
+            shutil.rmtree(folder, ignore_errors=True)
+        os.write(2, b"\n" * os.isatty(2) + f"{SIGNALS[number]}\n".encode())  # below the ^C of a terminal
+    finally:  # nobody may be there to read it
+        os._exit(128 + number)
 
 
 def run(main):

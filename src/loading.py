@@ -42,9 +42,11 @@ def load(path, options, backend="auto"):
         BuildError: see `src.kernels.operation`.
     """
     parameters = checkpoint.load_parameters(path)
-    identity = identities.settle(identities.take(parameters, path), options, path)
+    stored = identities.take(parameters, path)
+    identity = identities.settle(stored, options, path)
     net = create(identity, backend)
-    _check_classes(net, identity, parameters, path)
+    if stored is None:
+        _check_classes(net, identity, parameters, path)
     if "bits" not in parameters:
         checkpoint.fill(net, parameters, path)
         return net, identity

@@ -36,7 +36,8 @@ def main():
     parser = Parser("python -m src.predict", __doc__, parents=[loading.identity_options()])
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG or JPEG")
     parser.add_argument("--checkpoint_file_path", default="ckpt", help="checkpoint, or the folder of one")
-    parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"), help="processor; here it is CPU unless given")
+    parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"),
+                        help="processor; CPU unless given")
     arguments = parser.parse_args()
     device.set_up(arguments.device_target)
     net, identity = loading.load(checkpoint.find_checkpoint(arguments.checkpoint_file_path), loading.stated(arguments))

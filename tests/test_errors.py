@@ -89,6 +89,16 @@ def test_signal_ends_in_one_line_and_leaves_nothing(number, code, line, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_signal_ends_a_program_whose_messages_nobody_reads(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", WRITER], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                          text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.stderr.close()
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+    assert not list(tmp_path.iterdir())
+
+
 def test_signal_that_is_ignored_stays_ignored(tmp_path):
     """As nohup and background jobs want it; SIGTERM still ends the process."""
     with subprocess.Popen([sys.executable, "-c", WRITER], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -42,7 +42,8 @@ def main():
     parser.add_argument("--output", type=Path, required=True, help="quantised checkpoint to write")
     parser.add_argument("--bits", type=int, default=8, choices=BITS, help="of activations and weights")
     parser.add_argument("--scheme", default="unsigned", choices=list(SCHEMES), help="how weights become integers")
-    parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"), help="processor; here it is CPU unless given")
+    parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"),
+                        help="processor; CPU unless given")
     arguments = parser.parse_args()
     check_output(arguments.output, ".ckpt")
     device.set_up(arguments.device_target, mode="PYNATIVE")

@@ -30,17 +30,21 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from test_convert import torch_state, write_state, write_zip  # noqa: E402
+
 START = 0.3  # seconds, of Python itself
 CPU = ["--device_target", "CPU"]
 SMALL = ["--dataset", "synthetic", *CPU]
 PROGRAMS = {
-    "train": ["train.py", *SMALL, "--data_path", "..", "--epoch_size", "2", "--output_path", "run"],
+    "train": ["train.py", *SMALL, "--data_path", "..", "--epoch_size", "1", "--output_path", "run"],
     "distillation": ["train.py", "--config_path", "config/adderngd_resnet20_cifar100.yaml", *SMALL, "--data_path", "..",
                      "--network", "lenet5_bn", "--epoch_size", "1", "--output_path", "run"],
     "eval": ["eval.py", *SMALL, "--eval_dataset_path", "..", "--checkpoint_file_path", "../run"],
     "export": ["export.py", *SMALL, "--checkpoint_file_path", "../run", "--batch_size", "1"],
-    "quant": ["-m", "src.quant", "--checkpoint_file_path", "../run", "--data_path", "..", "--output", "int8.ckpt"],
-    "convert": ["-m", "src.convert", "tests/fixtures/torch-2.13.0-zip.pth", "net.ckpt"],
+    "quant": ["-m", "src.quant", "--checkpoint_file_path", "../run", "--data_path", "..", "--output", "int8.ckpt",
+              "--calibration_size", "128"],
+    "convert": ["-m", "src.convert", "../net.pth", "net.ckpt"],
     "cost": ["-m", "src.cost"],
     "predict": ["-m", "src.predict", "ckpt/ablation/curves.png"],
     "figures": ["-m", "src.figures", "../run", "--data_path", ".."],
@@ -48,7 +52,7 @@ PROGRAMS = {
 
 
 def start(arguments, folder):
-    """A program in a folder, in a process group of its own; words with a slash are files of the repository, if there."""
+    """A program in a folder, in a process group of its own; names of files of the repository are those."""
     command = [str(ROOT / word) if (ROOT / word).is_file() else word for word in arguments]
     return subprocess.Popen([sys.executable, *command], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
                             start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -79,6 +83,7 @@ def main():
     count, chance = int(sys.argv[1]) if sys.argv[1:] else 5, random.Random(int(sys.argv[2]) if sys.argv[2:] else 1)
     with tempfile.TemporaryDirectory() as home:
         home = Path(home)
+        write_state(write_zip, home / "net.pth", torch_state()[0])
         print(f"{'program':14}{'seconds':>9}{'signals':>9}{'faults':>8}{'slowest end, s':>16}", flush=True)
         for name, arguments in PROGRAMS.items():
             folder = home if name == "train" else Path(tempfile.mkdtemp(dir=home))
@@ -92,7 +97,8 @@ def main():
                 moment = chance.uniform(START, whole)
                 number = (signal.SIGINT, signal.SIGTERM)[i % 2]
                 ends.append((moment, *interrupt(arguments, Path(tempfile.mkdtemp(dir=home)), number, moment)))
-            print(f"{count:9}{sum(bool(faults) for _, faults, _ in ends):8}{max(end for *_, end in ends):16.1f}", flush=True)
+            faulty, slowest = sum(bool(faults) for _, faults, _ in ends), max(end for *_, end in ends)
+            print(f"{count:9}{faulty:8}{slowest:16.1f}", flush=True)
             if process.returncode:
                 print(f"  whole: exit code {process.returncode}: {errors[-300:]}", flush=True)
             for moment, faults, _ in ends:
