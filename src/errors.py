@@ -75,7 +75,9 @@ def guard(name):
 
 
 def _wait_and_end(heard):
-    number = signal.sigwait(heard)
+    heard = signal.sigwaitinfo(heard)
+    # Where MindSpore's handler comes before this thread after all, it sends its own process SIGTERM for SIGINT.
+    number = signal.SIGINT if heard.si_pid == os.getpid() else heard.si_signo
     try:
         for folder in tuple(unfinished):
             shutil.rmtree(folder, ignore_errors=True)

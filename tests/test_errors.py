@@ -89,6 +89,13 @@ def test_signal_ends_in_one_line_and_leaves_nothing(number, code, line, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_signal_that_a_program_sends_itself_is_an_interrupt(tmp_path):
+    """MindSpore does so where it has heard Ctrl-C."""
+    program = "from src import errors; errors.guard(__name__); import os, time; os.kill(os.getpid(), 15); time.sleep(600)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 def test_signal_ends_a_program_whose_messages_nobody_reads(tmp_path):
     with subprocess.Popen([sys.executable, "-c", WRITER], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
                           text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
