@@ -46,7 +46,7 @@ PROGRAMS = {
               "--calibration_size", "128"],
     "convert": ["-m", "src.convert", "../net.pth", "net.ckpt"],
     "cost": ["-m", "src.cost"],
-    "predict": ["-m", "src.predict", "ckpt/ablation/curves.png"],
+    "predict": ["-m", "src.predict", "ckpt/ablation/curves.png", "--checkpoint_file_path", "../run"],
     "figures": ["-m", "src.figures", "../run", "--data_path", ".."],
 }
 
