@@ -13,9 +13,13 @@
 # limitations under the License.
 # ============================================================================
 """Evaluate a checkpoint, float or quantised."""
+from src import errors
+
+errors.guard(__name__)  # before what takes seconds to import
+
 import dataclasses
 
-from src import checkpoint, device, errors, loading
+from src import checkpoint, device, loading
 from src.config import get_config, pick
 from src.folding import fold
 from src.networks import NETWORKS
@@ -23,7 +27,7 @@ from src.tasks import TASKS
 
 
 def main():
-    config = get_config(__doc__)
+    config = get_config("eval", __doc__)
     path = checkpoint.find_checkpoint(config.checkpoint_file_path)
     device.set_up(config.device_target, config.device_id, config.mode)
     net, identity = loading.load(path, config, config.backend)

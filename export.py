@@ -13,24 +13,30 @@
 # limitations under the License.
 # ============================================================================
 """Export a checkpoint, float or quantised: normalised images [batch_size, C, H, W] to logits."""
+from src import errors
+
+errors.guard(__name__)  # before what takes seconds to import
+
 from pathlib import Path
 
-from src import checkpoint, data, device, errors, loading
+from src import checkpoint, data, device, loading
 from src.config import get_config
 from src.errors import UserError
 from src.exporter import export
+from src.files import check_output
 from src.networks import NETWORKS
 
 
 def main():
-    config = get_config(__doc__)
+    config = get_config("export", __doc__)
     if config.file_format == "AIR" and config.device_target != "Ascend":
         raise UserError("AIR is exported on Ascend only (MindSpore needs its backend); "
                         "use --device_target Ascend there, or --file_format MINDIR")
+    file = Path(f"{config.file_name}.{config.file_format.lower()}")
+    check_output(file, file.suffix)
     path = checkpoint.find_checkpoint(config.checkpoint_file_path)
     device.set_up(config.device_target, config.device_id)
     net, identity = loading.load(path, config, "onnx" if config.file_format == "ONNX" else "unrolled")
-    file = Path(f"{config.file_name}.{config.file_format.lower()}")
     shape = (config.batch_size, data.channels(identity.dataset), *NETWORKS[identity.network].size)
     export(net, shape, file, config.file_format)
     print(f"exported {path} as {file}, batch size {config.batch_size}"

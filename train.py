@@ -13,9 +13,13 @@
 # limitations under the License.
 # ============================================================================
 """Train an adder network or a relative, alone or by norm-guided distillation; config/ holds the settings of each."""
+from src import errors
+
+errors.guard(__name__)  # before what takes seconds to import
+
 from pathlib import Path
 
-from src import device, errors
+from src import device
 from src.config import decides, get_config, pick
 from src.distill import METHODS
 from src.networks import NETWORKS
@@ -24,7 +28,7 @@ from src.training.trainer import Options, Trainer
 
 
 def main():
-    config = get_config(__doc__)
+    config = get_config("train", __doc__)
     method, network = METHODS[config.method], NETWORKS[config.network]
     task = TASKS[network.task]
     options = pick(method.Options, config)  # refuses what makes no sense before anything is read

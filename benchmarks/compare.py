@@ -18,7 +18,10 @@
 
 PyTorch and ONNX Runtime (with onnx) take part if they are installed.
 """
-import argparse
+from src import errors
+
+errors.guard(__name__)  # before what takes seconds to import
+
 import datetime
 import importlib.metadata
 import json
@@ -28,8 +31,7 @@ from pathlib import Path
 
 from benchmarks.peak import PASSES, peaks
 from benchmarks.race import race
-from src import errors
-from src.errors import UserError
+from src.config import Parser, check_range
 from src.files import check_output, replacing
 from src.kernels.geometry import Geometry
 from src.kernels.operations import thread_count
@@ -53,8 +55,7 @@ LAYOUTS = {"torch CNN, channels last": "channels_last", "torch CNN, NCHW": "cont
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     allow_abbrev=False)
+    parser = Parser("python -m benchmarks.compare", __doc__)
     parser.add_argument("--output", type=Path, help="JSON file to write")
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=11, help="runs of each contestant, of which the median counts")
@@ -75,8 +76,7 @@ def main():
 def check(arguments):
     """Refuse what would fail only after minutes."""
     for name in ("batch_size", "rounds", "composed_batch_size"):
-        if getattr(arguments, name) < 1:
-            raise UserError(f"{name} must be at least 1, not {getattr(arguments, name)}")
+        check_range(name, getattr(arguments, name), 1, 65536)
     if arguments.output:
         check_output(arguments.output, ".json")
 

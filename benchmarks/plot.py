@@ -16,19 +16,22 @@
 
     python -m benchmarks.plot benchmarks/results.json benchmarks/performance.png
 """
-import argparse
+from src import errors
+
+errors.guard(__name__)  # before what takes seconds to import
+
 import json
 from pathlib import Path
 
 from benchmarks.peak import PASSES
-from src import errors, picture
+from src import picture
+from src.config import Parser
 from src.errors import UserError
 from src.files import check_output
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     allow_abbrev=False)
+    parser = Parser("python -m benchmarks.plot", __doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("picture", type=Path)
     arguments = parser.parse_args()

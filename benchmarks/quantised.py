@@ -16,10 +16,14 @@
 
 Usage: python -m benchmarks.quantised --checkpoint_file_path F [--data_path data] [--output FOLDER]
 """
-import argparse
+from src import errors
+
+errors.guard(__name__)  # before what takes seconds to import
+
 from pathlib import Path
 
-from src import data, device, errors, loading
+from src import data, device, loading
+from src.config import Parser
 from src.files import check_folder
 from src.folding import fold
 from src.networks import NETWORKS
@@ -31,9 +35,7 @@ from src.tasks.classification import evaluate
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quantised", description=__doc__.split("\n")[0],
-                                     allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-                                     parents=[calibration_options()])
+    parser = Parser("python -m benchmarks.quantised", __doc__, parents=[calibration_options()])
     parser.add_argument("--output", type=Path, help="folder for the quantised checkpoints; none are kept without it")
     options = parser.parse_args()
     if options.output:

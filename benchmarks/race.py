@@ -23,6 +23,7 @@ import statistics
 import time
 
 from benchmarks import contestants
+from src.errors import die_with_parent
 
 
 def race(entries, rounds):
@@ -87,6 +88,7 @@ class _Runner:
 
 
 def _serve(pipe, function, arguments):
+    die_with_parent()
     try:
         run = getattr(contestants, function)(*arguments)
     except ImportError as error:

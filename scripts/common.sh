@@ -67,6 +67,18 @@ check() {
   esac
 }
 
+# option NAME DEFAULT: the last value of an option in `arguments`, written in either way.
+option() {
+  local value="$2" i
+  for ((i = 0; i < ${#arguments[@]}; i++)); do
+    case "${arguments[i]}" in
+      "--$1") value="${arguments[i + 1]:-}" ;;
+      "--$1="*) value="${arguments[i]#*=}" ;;
+    esac
+  done
+  echo "$value"
+}
+
 # Set `python`: that of the active virtual environment, else of the repository's, else the system's.
 choose_python() {
   if [[ -z "${VIRTUAL_ENV:-}" && -x "$root/.venv/bin/python" ]]; then

@@ -21,15 +21,8 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 usage="[DATA_PATH] [DEVICE_TARGET] [options of train.py]"
 read_arguments data_path device_target -- "$@"
 choose_python
-output=output trained=
-for ((i = 0; i < ${#arguments[@]}; i++)); do
-  case "${arguments[i]}" in
-    --output_path) output="${arguments[i + 1]:-}" ;;
-    --output_path=*) output="${arguments[i]#*=}" ;;
-    --teacher_checkpoint_path | --teacher_checkpoint_path=*) trained=1 ;;
-    --config_path | --config_path=*) wrong "--config_path is not for the ablation, each run has its own" ;;
-  esac
-done
+output="$(option output_path output)" trained="$(option teacher_checkpoint_path "")"
+[[ -z "$(option config_path "")" ]] || wrong "--config_path is not for the ablation, each run has its own"
 
 # run NAME PREFIX OPTION...: one run by the recipe of that prefix, in the folder NAME.
 run() {

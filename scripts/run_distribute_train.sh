@@ -16,7 +16,8 @@
 # Train data-parallel on DEVICE_NUM devices of this machine with MindSpore's msrun. The environment may say more:
 #   NODE_NUM, NODE_RANK, MASTER_ADDR, MASTER_PORT   several machines: run this on each, with its own NODE_RANK
 #   RANK_TABLE_FILE                                 Ascend's rank table
-#   LOG_DIR                                         logs of msrun and of every process, output/msrun_log if not set
+#   LOG_DIR                                         logs of msrun and of every process, if not set msrun_log in the
+#                                                   folder of --output_path
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 usage="[DEVICE_NUM] [DATA_PATH] [DEVICE_TARGET] [options of train.py]"
 
@@ -33,11 +34,13 @@ show_errors() {
 device_num=8
 if [[ $# -gt 0 && "$1" != -* ]]; then device_num="$1"; shift; fi
 read_arguments data_path device_target -- "$@"
-nodes="${NODE_NUM:-1}" node="${NODE_RANK:-0}" log_dir="${LOG_DIR:-output/msrun_log}"
+nodes="${NODE_NUM:-1}" node="${NODE_RANK:-0}" log_dir="${LOG_DIR:-$(option output_path output)/msrun_log}"
 number DEVICE_NUM "$device_num" 1
 number NODE_NUM "$nodes" 1
 number NODE_RANK "$node" 0
 choose_python
+"$python" -c 'import importlib.util as util, sys; sys.exit(util.find_spec("mindspore") is None)' ||
+  fail "mindspore is not installed for $python: run bash scripts/quick_start.sh"
 if [[ "$nodes" -gt 1 ]]; then
   [[ -n "${MASTER_ADDR:-}" && -n "${NODE_RANK:-}" ]] || wrong "several machines need MASTER_ADDR and NODE_RANK"
   port="${MASTER_PORT:-8118}"
@@ -55,12 +58,17 @@ fi
 logs=()
 for ((rank = node * device_num; rank < (node + 1) * device_num; rank++)); do logs+=("$log_dir/worker_$rank.log"); done
 mkdir -p -- "$log_dir" || fail "cannot create $log_dir"
+# msrun holds the lock as well, whatever becomes of this script. Where a file system has no locks, there is none.
+{ exec 9>"$log_dir/lock_$node"; } 2>/dev/null || fail "cannot write to $log_dir"
+flock -n 9 || [[ $? -ne 1 ]] || fail "another run is writing to $log_dir: give it an --output_path of its own"
 rm -f -- "$log_dir/msrun.log" "${logs[@]}"  # of an earlier run
 
 # msrun looks its processes' Python up in PATH. Below errors, MindSpore logs a page of connection attempts.
 export PATH="${python%/*}:$PATH" PYTHONUNBUFFERED=1 GLOG_v="${GLOG_v:-3}"
 set -m  # a process group of its own, which hears Ctrl-C from here only
-"$python" -m mindspore.parallel.cluster.run "${command[@]}" "${python##*/}" "$root/train.py" --run_distribute \
+msrun_module='import ctypes, runpy; ctypes.CDLL(None).prctl(1, 2)  # SIGINT, should this script be killed
+runpy.run_module("mindspore.parallel.cluster.run", run_name="__main__", alter_sys=True)'
+"$python" -c "$msrun_module" "${command[@]}" "${python##*/}" "$root/train.py" --run_distribute \
   "${arguments[@]}" </dev/null >"$log_dir/msrun.log" 2>&1 &
 msrun=$!
 tail -n +1 -F -s 0.2 --pid="$msrun" -- "${logs[0]}" 2>/dev/null |

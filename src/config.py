@@ -21,7 +21,7 @@ import re
 from pathlib import Path
 
 from src import yaml_files
-from src.errors import UserError
+from src.errors import UserError, quote
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "default_config.yaml"
 # What may be another value when a run is resumed: where things lie, what is shown, what other programs use.
@@ -30,12 +30,16 @@ NOT_DECIDING = ("config_path", "given", "device_target", "device_id", "run_distr
                 "file_name")
 RECORDED = ("devices",)  # what config.yaml of a run has beside the options
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # PyYAML takes 1e-4, a number in YAML 1.2, for text
+# What is meant by who gives an option to the wrong program.
+MEANT = {"data_path": "eval_dataset_path", "eval_dataset_path": "data_path", "checkpoint_file_path": "pre_trained"}
 
 
-def get_config(description, arguments=None):
+def get_config(program, description, arguments=None):
     """Read the options.
 
     Args:
+        program (str): "train", "eval" or "export": which options the command line may have. A file may have all of
+            them, since the three share it.
         description (str): what the program does, for --help.
         arguments (list[str]): command line without the program's name; `sys.argv[1:]` if None.
 
@@ -44,21 +48,23 @@ def get_config(description, arguments=None):
         of the keys that the command line or the file of --config_path names.
 
     Raises:
-        UserError: a file that cannot be read, an unknown key, a value of the wrong type, out of range or not
-            among the choices.
+        UserError: a file that cannot be read, an unknown key, an option that the program does not use, a value of the
+            wrong type, out of range or not among the choices.
         SystemExit: code 0 after --help.
     """
-    defaults, groups, choices, ranges = yaml_files.documents(DEFAULT_CONFIG)
+    defaults, groups, choices, ranges, programs = yaml_files.documents(DEFAULT_CONFIG)
     choices = {key: _expanded(names) for key, names in choices.items()}
-    parser = _parser(description, defaults, groups, choices)
+    used = {key for group in programs[program] for key in groups[group]}
+    parser = _parser(program, description, defaults, groups, choices, used)
     # Every key begins as None, which no option can be: what is another value in the end was given.
     config = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(defaults)))
     given = {key: value for key, value in vars(config).items() if key in defaults and value is not None}
+    _check_used(program, given, used)
     if config.config_path is not None:
         given = {**_file_values(Path(config.config_path), defaults, choices), **given}
     values = {**defaults, **given}
     for key, ends in ranges.items():
-        _check_range(key, values[key], *ends)
+        check_range(key, values[key], *ends)
     return argparse.Namespace(**values, config_path=config.config_path, given=set(given))
 
 
@@ -67,29 +73,46 @@ def pick(cls, config):
     return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
 
 
+def check_range(key, value, least, most):
+    """Refuse a number that is not between two others: raises UserError."""
+    if not least <= value <= most:  # nor is NaN
+        raise UserError(f"{key} must be a number from {least} to {most}, not {quote(value)}")
+
+
 def decides(config):
     """The options that decide the result of a training run, as a dictionary; a resumed run must have the same."""
     return {key: value for key, value in vars(config).items() if key not in NOT_DECIDING}
 
 
-class _Parser(argparse.ArgumentParser):
-    """Wrong options end like any other bad input: one line, exit code 1."""
+class Parser(argparse.ArgumentParser):
+    """The command line of a program. Wrong options end like any other bad input: one line, exit code 1."""
+
+    def __init__(self, program, description, parents=()):
+        super().__init__(program, description=description.split("\n")[0], parents=parents, allow_abbrev=False,
+                         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
 
     def error(self, message):
-        raise UserError(f"{message} (see --help)")
+        raise UserError(re.sub(r"\S{60,}", lambda word: f"{word[0][:57]}...", message) + " (see --help)")
 
 
-def _parser(description, defaults, groups, choices):
-    parser = _Parser(description=description, allow_abbrev=False,
-                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+def _parser(program, description, defaults, groups, choices, used):
+    parser = Parser(f"{program}.py", description)
     parser.add_argument("--config_path", metavar="FILE", help="YAML file whose values replace the defaults")
     for title, helps in groups.items():
         group = parser.add_argument_group(title)
         for key, text in helps.items():
             form = {"nargs": "?", "const": True, "type": _bool} if isinstance(defaults[key], bool) else {
                 "type": type(defaults[key]), "choices": choices.get(key)}
-            group.add_argument(f"--{key}", default=defaults[key], help=text, **form)
+            group.add_argument(f"--{key}", default=defaults[key], **form,
+                               help=text if key in used else argparse.SUPPRESS)  # the program will refuse it by name
     return parser
+
+
+def _check_used(program, given, used):
+    for key in given:
+        if key not in used:
+            instead = f"; it takes --{MEANT[key]}" if MEANT.get(key) in used else " (see --help)"
+            raise UserError(f"{program}.py does not use --{key}{instead}")
 
 
 def _expanded(names):
@@ -103,30 +126,32 @@ def _expanded(names):
 
 def _bool(text):
     if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+        raise argparse.ArgumentTypeError(f"{quote(text)} is neither true nor false")
     return text.lower() == "true"
 
 
 def _file_values(path, defaults, choices):
     """The options of a YAML file, config.yaml of a run among them, in the types of their defaults."""
-    return {key: _checked(f"{path}: {key}", value, defaults.get(key), choices.get(key))
-            for key, value in yaml_files.values(path).items() if key not in RECORDED}
+    values = {key: value for key, value in yaml_files.values(path).items() if key not in RECORDED}
+    for key in values:
+        if key not in defaults:
+            raise UserError(f"{path}: {quote(key)}: unknown key")
+    return {key: _checked(f"{path}: {key}", value, defaults[key], choices.get(key)) for key, value in values.items()}
 
 
 def _checked(name, value, default, choices):
     """A value from YAML in the type of its default."""
-    if default is None:
-        raise UserError(f"{name}: unknown key")
     if isinstance(default, float) and (type(value) is int or isinstance(value, str) and EXPONENT.fullmatch(value)):
-        value = float(str(value))
+        value = _float(value)
     if type(value) is not type(default):
-        raise UserError(f"{name}: {value!r} is not of type {type(default).__name__}")
+        raise UserError(f"{name}: {quote(value)} is not of type {type(default).__name__}")
     if choices and value not in choices:
-        raise UserError(f"{name}: {value!r} is not one of {', '.join(choices)}")
+        raise UserError(f"{name}: {quote(value)} is not one of {', '.join(choices)}")
     return value
 
 
-def _check_range(key, value, least, most=None):
-    if not (-math.inf < value < math.inf and least <= value and (most is None or value <= most)):  # false for NaN
-        ends = f"at least {least}" + ("" if most is None else f" and at most {most}")
-        raise UserError(f"{key} must be a finite number, {ends}, not {value}")
+def _float(number):
+    try:
+        return float(number)
+    except OverflowError:  # an integer of more than 308 digits
+        return math.inf

@@ -23,15 +23,18 @@ add the norm of each filter, a scale and a shift in fp32. Neither counts norms, 
 Energy of an operation: 45 nm, as in AdderNet's papers (fp32, fp16, int8, int32). An addition of fewer than 8 bits is
 priced in proportion to its bits; of an XNOR nothing is published there, and it is priced at 0.
 """
-import argparse
+from src import errors
+
+errors.guard(__name__)  # before what takes seconds to import
+
 import dataclasses
 
 import mindspore as ms
 from mindspore import nn, ops
 
-from src import errors, networks
+from src import networks
 from src.adder import Adder2d
-from src.errors import UserError
+from src.config import Parser, check_range
 from src.pairs import pairs, put
 
 # pJ of an operation.
@@ -144,12 +147,11 @@ def honest_cost(kind, number, n):
 
 def main():
     """The command line: both tables."""
-    parser = argparse.ArgumentParser(prog="python -m src.cost", description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = Parser("python -m src.cost", __doc__)
     parser.add_argument("--network", choices=list(networks.NETWORKS), default="resnet20", help="network to count")
     parser.add_argument("--class_num", type=int, default=10, help="classes of the network's head")
     arguments = parser.parse_args()
-    if not 1 <= arguments.class_num <= networks.MOST_CLASSES:
-        raise UserError(f"class_num must be at least 1 and at most {networks.MOST_CLASSES}, not {arguments.class_num}")
+    check_range("class_num", arguments.class_num, 1, networks.MOST_CLASSES)
     network = networks.NETWORKS[arguments.network]
     n = count(networks.create(arguments.network, arguments.class_num, backend="composed"), network.channels,
               network.size)

@@ -18,7 +18,7 @@ import logging
 import mindspore as ms
 from mindspore import communication
 
-from src.errors import UserError
+from src.errors import UserError, die_with_parent
 
 
 def set_up(device_target, device_id=0, mode="GRAPH", run_distribute=False):
@@ -28,7 +28,7 @@ def set_up(device_target, device_id=0, mode="GRAPH", run_distribute=False):
         device_target (str): "Ascend", "GPU" or "CPU".
         device_id (int): which one of this machine; the launcher decides in a distributed run.
         mode (str): "GRAPH" or "PYNATIVE".
-        run_distribute (bool): join the processes that msrun started.
+        run_distribute (bool): join the processes that msrun started, and end with it.
 
     Returns:
         tuple (rank, ranks), (0, 1) in a run that is not distributed.
@@ -40,6 +40,7 @@ def set_up(device_target, device_id=0, mode="GRAPH", run_distribute=False):
     _set_device(device_target, device_id, run_distribute)
     if not run_distribute:
         return 0, 1
+    die_with_parent()
     try:
         communication.init()
     except (RuntimeError, ValueError) as error:

@@ -12,19 +12,24 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Pictures of trained networks: learning curves, features, weights. Needs matplotlib.
+"""Pictures of trained networks: learning curves, features, weights. Needs matplotlib, runs on CPU.
 
     python -m src.figures FOLDER --data_path data --output_path FOLDER [FOLDER ...]
 
 Each run is the output folder of train.py: its metrics.csv, config.yaml and last.ckpt, or best checkpoint, are read.
 """
+from src import errors
+
+errors.guard(__name__)  # before what takes seconds to import
+
 import argparse
 import csv
 from pathlib import Path
 
 import numpy as np
 
-from src import checkpoint, data, device, errors, loading, picture, yaml_files
+from src import checkpoint, data, device, loading, picture, yaml_files
+from src.config import Parser
 from src.errors import UserError
 from src.folding import fold
 from src.kinds import KINDS
@@ -37,8 +42,7 @@ COLUMNS = 4  # of networks side by side
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     allow_abbrev=False)
+    parser = Parser("python -m src.figures", __doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="output folder of a run of train.py")
     parser.add_argument("--data_path", default="data", help="evaluation images, for the features")
     parser.add_argument("--output_path", type=Path, default=Path("."), help="folder for the pictures")

@@ -19,7 +19,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from src.errors import UserError
+from src.errors import UserError, unfinished
 
 UNFINISHED = ".unfinished"
 
@@ -60,7 +60,12 @@ def replacing(path):
         OSError: it cannot be written.
     """
     path = Path(path)
-    folder = Path(tempfile.mkdtemp(UNFINISHED, f".{path.name}.", path.parent))
+    try:
+        folder = Path(tempfile.mkdtemp(UNFINISHED, f".{path.name}.", path.parent))
+    except OSError as error:
+        error.filename = str(path)  # the name that the user knows
+        raise
+    unfinished.add(folder)
     try:
         temporary = folder / path.name
         yield temporary
@@ -70,3 +75,4 @@ def replacing(path):
         os.replace(temporary, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        unfinished.discard(folder)

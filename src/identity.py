@@ -20,7 +20,7 @@ import dataclasses
 import json
 
 from src import data
-from src.errors import UserError
+from src.errors import UserError, quote
 from src.kinds import KINDS
 from src.networks import NETWORKS
 
@@ -74,7 +74,7 @@ def take(parameters, source):
         raise UserError(f"{source}: damaged, the identity of the network makes no sense") from error
     for name, table in (("network", NETWORKS), ("layer", KINDS), ("dataset", data.SETS)):
         if getattr(identity, name) not in table:
-            raise UserError(f"{source}: {name} {getattr(identity, name)!r} is not known here")
+            raise UserError(f"{source}: {name} {quote(getattr(identity, name))} is not known here")
     return identity
 
 

@@ -18,8 +18,10 @@ import argparse
 from mindspore import Tensor
 
 from src import checkpoint, data, identity as identities, networks
+from src.config import check_range
 from src.errors import UserError
 from src.kinds import KINDS
+from src.pairs import pairs
 from src.quant import cells
 
 
@@ -40,8 +42,11 @@ def load(path, options, backend="auto"):
         BuildError: see `src.kernels.operation`.
     """
     parameters = checkpoint.load_parameters(path)
-    identity = identities.settle(identities.take(parameters, path), options, path)
+    stored = identities.take(parameters, path)
+    identity = identities.settle(stored, options, path)
     net = create(identity, backend)
+    if stored is None:
+        _check_classes(net, identity, parameters, path)
     if "bits" not in parameters:
         checkpoint.fill(net, parameters, path)
         return net, identity
@@ -50,6 +55,15 @@ def load(path, options, backend="auto"):
     values = {name: value.asnumpy() if isinstance(value, Tensor) else value for name, value in parameters.items()}
     cells.check(net, values, path)
     return cells.occupy(net, {**values, "bits": int(values["bits"])}, backend), identity
+
+
+def _check_classes(net, identity, parameters, path):
+    """Another number of classes is what options get wrong most often: the message names those that are right."""
+    shape = getattr(parameters.get(pairs(net)[-1].weight.name), "shape", ())
+    if shape and shape[0] != identity.class_num:
+        fitting = [name for name, each in data.SETS.items() if each.class_num == shape[0]]
+        cure = f"--class_num {shape[0]}" + (f", or --dataset {fitting[0]}" if fitting else "")
+        raise UserError(f"{path} is a network of {shape[0]} classes, not {identity.class_num}; give {cure}")
 
 
 def create(identity, backend="auto"):
@@ -73,6 +87,5 @@ def stated(arguments):
     """What `identity_options` gave, completed by the defaults: options for `load`. Raises UserError out of range."""
     defaults = {"network": "resnet20", "layer": "l1", "dataset": "cifar100", "class_num": 0}
     given = {name: getattr(arguments, name) for name in defaults if hasattr(arguments, name)}
-    if not 0 <= given.get("class_num", 0) <= networks.MOST_CLASSES:
-        raise UserError(f"class_num must be at least 0 and at most {networks.MOST_CLASSES}, not {given['class_num']}")
+    check_range("class_num", given.get("class_num", 0), 0, networks.MOST_CLASSES)
     return argparse.Namespace(**{**defaults, **given}, given=set(given))

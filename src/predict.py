@@ -19,22 +19,25 @@
 An image is a PNG or JPEG of any size, in colour, grey or with transparency. It is scaled to the network's size, and
 normalised as the data set that the network was trained on.
 """
-import argparse
+from src import errors
+
+errors.guard(__name__)  # before what takes seconds to import
+
 from pathlib import Path
 
-from src import checkpoint, device, errors, loading
+from src import checkpoint, device, loading
+from src.config import Parser
 from src.folding import fold
 from src.networks import NETWORKS
 from src.tasks import TASKS
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m src.predict", description=__doc__.split("\n")[0],
-                                     allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-                                     parents=[loading.identity_options()])
+    parser = Parser("python -m src.predict", __doc__, parents=[loading.identity_options()])
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG or JPEG")
     parser.add_argument("--checkpoint_file_path", default="ckpt", help="checkpoint, or the folder of one")
-    parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"), help="processor")
+    parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"),
+                        help="processor; CPU unless given")
     arguments = parser.parse_args()
     device.set_up(arguments.device_target)
     net, identity = loading.load(checkpoint.find_checkpoint(arguments.checkpoint_file_path), loading.stated(arguments))

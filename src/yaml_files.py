@@ -18,6 +18,18 @@ import yaml
 from src.errors import UserError
 
 
+LARGEST = 32_768  # bytes; the largest file of options here has a third of it
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes no aliases: a few of them in each other are a value without end."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases such as *{self.peek_event().anchor} are not taken")
+        return super().compose_node(parent, index)
+
+
 def documents(path):
     """The documents of a file, as dictionaries.
 
@@ -28,10 +40,14 @@ def documents(path):
         list[dict], at least one.
 
     Raises:
-        UserError: it cannot be read, or holds anything else.
+        UserError: it cannot be read, is larger than 32 KiB, or holds anything else.
     """
     try:
-        found = list(yaml.safe_load_all(path.read_text("utf-8")))
+        with open(path, "rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ValueError(f"more than {LARGEST} bytes are no options")
+        found = list(yaml.load_all(content.decode("utf-8"), _Loader))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if not found or not all(isinstance(document, dict) for document in found):

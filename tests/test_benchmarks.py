@@ -21,10 +21,11 @@ from src.errors import UserError
 
 
 @pytest.mark.parametrize("program, options, words", [
-    (compare, ["--rounds", "0"], "rounds must be at least 1, not 0"),
-    (compare, ["--batch_size", "-1"], "batch_size must be at least 1, not -1"),
+    (compare, ["--rounds", "0"], "rounds must be a number from 1 to 65536, not 0"),
+    (compare, ["--batch_size", "-1"], "batch_size must be a number from 1 to 65536, not -1"),
     (compare, ["--output", "nowhere/a.json"], "nowhere/a.json: there is no folder nowhere"),
     (compare, ["--output", "a.txt"], "output must be a file that ends in .json, not a.txt"),
+    (compare, ["--turns", "3"], r"unrecognized arguments: --turns 3 \(see --help\)"),
     (plot, ["damaged.json", "a.png"], "damaged.json: no results of benchmarks.compare"),
     (plot, ["part.json", "a.png"], "part.json: the picture needs the parts networks, layers of benchmarks.compare"),
     (plot, ["part.json", "a.json"], "output must be a file that ends in .png, not a.json"),

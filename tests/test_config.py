@@ -26,15 +26,16 @@ from src.config import decides, get_config, pick
 from src.distill import METHODS
 from src.errors import UserError
 from src.kinds import KINDS
-from src.networks import NETWORKS
+from src.networks import MOST_CLASSES, NETWORKS
 from src.tasks import TASKS
 from src.training import trainer
 
 ROOT = Path(__file__).parents[1]
-DEFAULTS, GROUPS, NAMES, RANGES = yaml.safe_load_all((ROOT / "default_config.yaml").read_text("utf-8"))
+DEFAULTS, GROUPS, NAMES, RANGES, PROGRAMS = yaml.safe_load_all((ROOT / "default_config.yaml").read_text("utf-8"))
 CHOICES = {key: config._expanded(names) for key, names in NAMES.items()}  # pylint: disable=protected-access
 HELPS = {key: text for group in GROUPS.values() for key, text in group.items()}
 OPTIONS = [table.Options for table in (*METHODS.values(), *TASKS.values(), trainer)]  # dataclasses filled by `pick`
+USED = {program: {key for group in groups for key in GROUPS[group]} for program, groups in PROGRAMS.items()}
 FLAGS = [key for key, value in DEFAULTS.items() if isinstance(value, bool)]
 
 
@@ -48,22 +49,27 @@ def fixture_yaml_file(tmp_path):
     return write
 
 
+def read(arguments, key="seed"):
+    """The options of a program that uses a key."""
+    return get_config(next(program for program, keys in USED.items() if key in keys), "x", arguments)
+
+
 def another(key):
     """A valid value of a key that is not its default."""
     value = DEFAULTS[key]
-    if key == "task":
-        return value  # there is one
     if key in CHOICES:
         return next(choice for choice in CHOICES[key] if choice != value)
     if isinstance(value, bool):
         return not value
-    return f"{value}-2" if isinstance(value, str) else value + 1
+    if isinstance(value, str):
+        return f"{value}-2"
+    return value / 2 if isinstance(value, float) and value else value + 1
 
 
 def refused(arguments, *words):
     """The message with which the options are refused: one line that has all the words."""
     with pytest.raises(UserError) as caught:
-        get_config("x", arguments)
+        read(arguments)
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
@@ -73,7 +79,7 @@ def refused(arguments, *words):
 # Where a value comes from.
 
 def test_without_options_every_value_is_the_default():
-    values = vars(get_config("x", []))
+    values = vars(read([]))
     assert values.pop("config_path") is None and values.pop("given") == set()
     assert values == DEFAULTS
     assert {key: type(value) for key, value in values.items()} == {key: type(DEFAULTS[key]) for key in values}
@@ -81,13 +87,13 @@ def test_without_options_every_value_is_the_default():
 
 @pytest.mark.parametrize("key", DEFAULTS)
 def test_command_line_beats_default(key):
-    value = getattr(get_config("x", [f"--{key}", str(another(key))]), key)
+    value = getattr(read([f"--{key}", str(another(key))], key), key)
     assert (value, type(value)) == (another(key), type(DEFAULTS[key]))
 
 
 @pytest.mark.parametrize("key", DEFAULTS)
 def test_yaml_beats_default(key, yaml_file):
-    values = vars(get_config("x", yaml_file(yaml.safe_dump({key: another(key)}))))
+    values = vars(read(yaml_file(yaml.safe_dump({key: another(key)}))))
     assert {**DEFAULTS, key: another(key)}.items() <= values.items()
     assert type(values[key]) is type(DEFAULTS[key])
 
@@ -97,43 +103,73 @@ def test_command_line_beats_yaml(key, yaml_file):
     option = yaml_file(yaml.safe_dump({key: another(key)}))
     chosen = [f"--{key}", str(DEFAULTS[key])]
     for arguments in (option + chosen, chosen + option):
-        assert getattr(get_config("x", arguments), key) == DEFAULTS[key]
+        assert getattr(read(arguments, key), key) == DEFAULTS[key]
 
 
 def test_options_that_were_given(yaml_file):
     """Whatever their value, those of the file and of the command line, and no others."""
-    assert get_config("x", ["--seed", "1", "--resume", "false"]).given == {"seed", "resume"}
-    assert get_config("x", [*yaml_file("layer: l1"), "--resume"]).given == {"layer", "resume"}
+    assert read(["--seed", "1", "--resume", "false"]).given == {"seed", "resume"}
+    assert read([*yaml_file("layer: l1"), "--resume"]).given == {"layer", "resume"}
 
 
 @pytest.mark.parametrize("key, value, words", [
-    ("eta", "nan", "eta must be a finite number, at least 0.0, not nan"),
-    ("lr", "1e999", "lr must be a finite number, at least 1e-08, not inf"),
-    ("momentum", "-inf", "momentum must be a finite number, at least 0.0, not -inf"),
-    ("epoch_size", "0", "epoch_size must be a finite number, at least 1, not 0"),
-    ("class_num", "-1" + 400 * "0", "class_num must be a finite number, at least 0, not -1"),
-    ("seed", str(2 ** 32), "seed must be a finite number, at least 0 and at most 4294967295")])
+    ("eta", "nan", "eta must be a number from 0.0 to 1e+38, not nan"),
+    ("lr", "1e999", "lr must be a number from 1e-08 to 1e+38, not inf"),
+    ("lr", "1" + 400 * "0", "lr must be a number from 1e-08 to 1e+38, not inf"),
+    ("momentum", "-inf", "momentum must be a number from 0.0 to 1.0, not -inf"),
+    ("epoch_size", "0", "epoch_size must be a number from 1 to 100000, not 0"),
+    ("epoch_size", "100000000", "epoch_size must be a number from 1 to 100000, not 100000000"),
+    ("batch_size", str(2 ** 31), "batch_size must be a number from 1 to 65536, not 2147483648"),
+    ("class_num", "-1" + 400 * "0", "class_num must be a number from 0 to 1000000, not -1"),
+    ("seed", str(2 ** 32), "seed must be a number from 0 to 4294967295, not 4294967296")])
 def test_out_of_range(key, value, words, yaml_file):
-    refused([f"--{key}={value}"], words)
     text = {"nan": ".nan", "1e999": "1e999", "-inf": "-.inf"}.get(value, value)
-    refused(yaml_file(f"{key}: {text}"), words)
+    for arguments in ([f"--{key}={value}"], yaml_file(f"{key}: {text}")):
+        assert len(refused(arguments, words)) < 120
+
+
+@pytest.mark.parametrize("key", [key for key, value in DEFAULTS.items() if type(value) in (int, float)])
+def test_every_number_has_two_finite_ends(key):
+    """And those that MindSpore takes as float32 are finite there."""
+    least, most = RANGES[key]
+    assert least <= DEFAULTS[key] <= most < (2 ** 32 if isinstance(DEFAULTS[key], int) else 3e38)
+
+
+def test_classes_end_where_those_of_networks_do():
+    assert RANGES["class_num"] == [0, MOST_CLASSES]
 
 
 def test_command_line_is_sys_argv_unless_given(monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py", "--seed", "77"])
-    assert get_config("x").seed == 77
+    assert get_config("train", "x").seed == 77
 
 
 def test_defaults_are_found_from_any_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert get_config("x", []).batch_size == DEFAULTS["batch_size"]
+    assert read([]).batch_size == DEFAULTS["batch_size"]
 
 
 # The file of defaults.
 
-@pytest.mark.parametrize("program", ["train.py", "eval.py", "export.py"])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_programs_use_no_other_key(program):
-    assert attributes_of_config(program) <= {*DEFAULTS, "given"}
+    assert attributes_of_config(f"{program}.py") <= USED[program] | {"given"}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_options_that_a_program_does_not_use(program, yaml_file):
+    """They are refused by name on the command line, and taken from a file, which other programs share."""
+    for key in set(DEFAULTS) - USED[program]:
+        with pytest.raises(UserError, match=f"^{program}.py does not use --{key}(;| )"):
+            get_config(program, "x", [f"--{key}={another(key)}"])
+        assert getattr(get_config(program, "x", yaml_file(yaml.safe_dump({key: another(key)}))), key) == another(key)
+
+
+@pytest.mark.parametrize("program, option, other", [("eval", "data_path", "eval_dataset_path"),
+                                                    ("train", "eval_dataset_path", "data_path")])
+def test_option_that_another_stands_for(program, option, other):
+    with pytest.raises(UserError, match=f"^{program}.py does not use --{option}; it takes --{other}$"):
+        get_config(program, "x", [f"--{option}", "somewhere"])
 
 
 def test_every_key_is_used():
@@ -160,6 +196,7 @@ def test_fields_of_options_are_keys(options):
 
 def test_helps_choices_and_ranges_are_of_keys():
     assert list(HELPS) == list(DEFAULTS) and all(text.strip() for text in HELPS.values())
+    assert set.union(*USED.values()) == set(DEFAULTS)
     assert set(CHOICES) <= set(DEFAULTS)
     assert set(RANGES) == {key for key, value in DEFAULTS.items() if type(value) in (int, float)}
 
@@ -181,7 +218,7 @@ def test_backends_are_known():
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("config/*.yaml")), ids=lambda path: path.stem)
 def test_recipes_are_called_as_their_checkpoints(path):
-    values = get_config("x", ["--config_path", str(path)])
+    values = read(["--config_path", str(path)])
     prefix = "adderngd" if values.method == "ngd" else KINDS[values.layer].prefix
     assert path.stem == f"{prefix}_{values.network}_{values.dataset}"
     pick(METHODS[values.method].Options, values)
@@ -191,41 +228,43 @@ def test_recipes_are_called_as_their_checkpoints(path):
 
 def test_all_options_decide_but_a_few():
     """An option that a new version adds is one of them without anybody's doing."""
-    assert set(DEFAULTS) - set(decides(get_config("x", []))) == {
+    assert set(DEFAULTS) - set(decides(read([]))) == {
         "device_target", "device_id", "run_distribute", "data_path", "eval_dataset_path", "output_path", "resume",
         "eval_interval", "checkpoint_file_path", "file_format", "file_name"}
 
 
 def test_settings_of_a_run_are_a_file_of_options(yaml_file):
     given = ["--lr", "1e-5", "--method", "ngd", "--teacher", "l2", "--inherit"]
-    settings = decides(get_config("x", given))
-    assert decides(get_config("x", yaml_file(yaml.safe_dump({**settings, "devices": 2})))) == settings
+    settings = decides(read(given))
+    assert decides(read(yaml_file(yaml.safe_dump({**settings, "devices": 2})))) == settings
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("ckpt/**/config.yaml")), ids=lambda path: path.parent.name)
 def test_settings_of_published_runs_are_files_of_options(path):
-    get_config("x", ["--config_path", str(path)])
+    read(["--config_path", str(path)])
 
 
 @pytest.mark.parametrize("old, new", [
     ("progressive: true\nteacher: l2", {"weight_gradient": "progressive", "method": "ngd"}),
     ("progressive: false\nteacher: none", {"weight_gradient": "full", "method": "alone"})])
 def test_settings_of_older_versions(old, new, yaml_file):
-    assert new.items() <= vars(get_config("x", yaml_file(old))).items()
+    assert new.items() <= vars(read(yaml_file(old))).items()
 
 
 # Help.
 
-def test_help_lists_every_key_with_its_help_default_and_choices(capsys, monkeypatch):
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_lists_what_a_program_uses(program, capsys, monkeypatch):
+    """Every option with its help, default and choices, and no other."""
     monkeypatch.setenv("COLUMNS", "1000")
     with pytest.raises(SystemExit) as caught:
-        get_config("Bakes bread.", ["--help"])
+        get_config(program, "Bakes bread.", ["--help"])
     text = capsys.readouterr().out
-    assert caught.value.code == 0
-    assert "Bakes bread." in text and "--config_path" in text
-    for key, value in DEFAULTS.items():
+    assert caught.value.code == 0 and "Bakes bread." in text
+    assert set(re.findall(r"^  --(\w+)", text, re.MULTILINE)) == USED[program] | {"config_path"}
+    for key in USED[program]:
         entry = re.search(rf"^  --{key} .*\n?(?:   .*\n)*", text, re.MULTILINE)[0]
-        assert HELPS[key] in entry and f"(default: {value})" in entry
+        assert HELPS[key] in entry and f"(default: {DEFAULTS[key]})" in entry
         assert key not in CHOICES or "{" + ",".join(CHOICES[key]) + "}" in entry
 
 
@@ -235,13 +274,13 @@ def test_help_lists_every_key_with_its_help_default_and_choices(capsys, monkeypa
 @pytest.mark.parametrize("values, expected", [([], True), (["true"], True), (["false"], False), (["TRUE"], True),
                                               (["False"], False)])
 def test_flag(key, values, expected):
-    assert getattr(get_config("x", [f"--{key}", *values]), key) is expected
+    assert getattr(read([f"--{key}", *values], key), key) is expected
     if values:
-        assert getattr(get_config("x", [f"--{key}={values[0]}"]), key) is expected
+        assert getattr(read([f"--{key}={values[0]}"], key), key) is expected
 
 
 def test_flag_before_another_option():
-    values = get_config("x", ["--resume", "--seed", "5"])
+    values = read(["--resume", "--seed", "5"])
     assert (values.resume, values.seed) == (True, 5)
 
 
@@ -279,9 +318,9 @@ def test_wrong_command_line_beside_a_good_file(yaml_file):
 # Mistakes in a YAML file.
 
 @pytest.mark.parametrize("text, words", [
-    ("speed: 3", ["speed", "unknown key"]),
-    ("batch: 3", ["batch", "unknown key"]),
-    ("config_path: a.yaml", ["config_path", "unknown key"]),
+    ("speed: 3", ["'speed'", "unknown key"]),
+    ("batch: 3", ["'batch'", "unknown key"]),
+    ("config_path: a.yaml", ["'config_path'", "unknown key"]),
     ("3: 3", ["3", "unknown key"]),
     ("batch_size: x", ["batch_size", "'x'", "int"]),
     ("batch_size: 2.5", ["batch_size", "2.5", "int"]),
@@ -292,7 +331,7 @@ def test_wrong_command_line_beside_a_good_file(yaml_file):
     ("lr: fast", ["lr", "'fast'", "float"]),
     ("lr: true", ["lr", "True", "float"]),
     ("lr: '0.1'", ["lr", "'0.1'", "float"]),
-    ("progressive: 1", ["progressive", "unknown key"]),
+    ("progressive: 1", ["'progressive'", "unknown key"]),
     ("resume: 'true'", ["resume", "'true'", "bool"]),
     ("resume: 1", ["resume", "1", "bool"]),
     ("data_path: 3", ["data_path", "3", "str"]),
@@ -312,7 +351,7 @@ def test_wrong_value_in_a_file_is_refused_though_the_command_line_has_another(ya
 @pytest.mark.parametrize("text", ["lr: 1", "lr: 1.0", "lr: 1.0e+0", "lr: 1e0", "lr: 10e-1", "lr: 1.e0", "lr: +0.1e1"])
 def test_forms_of_a_float(text, yaml_file):
     """PyYAML takes a number without a point, or an exponent without a sign, for text."""
-    value = get_config("x", yaml_file(text)).lr
+    value = read(yaml_file(text)).lr
     assert (value, type(value)) == (1.0, float)
 
 
@@ -334,10 +373,39 @@ def test_default_file_that_cannot_be_read(monkeypatch, tmp_path):
     refused([], "default_config.yaml")
 
 
+@pytest.mark.parametrize("value", ["x" * 20_000, "[" + ",".join(5_000 * "x") + "]", "0x" + 20_000 * "f",
+                                   '"\\e[2Jcleared"', "{a: {b: {c: {d: [" + 1_000 * "x, " + "]}}}}"],
+                         ids=["text", "list", "integer", "control", "nested"])
+@pytest.mark.parametrize("key", ["batch_size", "dataset", "inherit", "unknown"])
+def test_what_a_message_quotes_is_short_and_printable(key, value, yaml_file, tmp_path):
+    message = refused(yaml_file(f"{key}: {value}"), f"{key}")
+    assert len(message) < len(str(tmp_path)) + 200 and message.isprintable()
+
+
+def test_long_words_of_the_command_line():
+    for arguments in ([f"--batch_size={9_000 * 'x'}"], [f"--{9_000 * 'x'}"], [f"--mode={9_000 * 'x'}"],
+                      [f"--inherit={9_000 * 'x'}"]):
+        assert len(refused(arguments)) < 160
+
+
+def test_key_that_is_long(yaml_file, tmp_path):
+    assert len(refused(yaml_file(f"? {200 * 'x'}\n: 1"), "unknown key")) < len(str(tmp_path)) + 100
+
+
+@pytest.mark.parametrize("text", ["a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "seed: &s 3\nepoch_size: *s",
+                                  "a: &a\n  <<: *a"])
+def test_aliases(text, yaml_file):
+    refused(yaml_file(text), "cannot read", "aliases such as *")
+
+
+def test_file_that_is_no_file_of_options(yaml_file):
+    refused(yaml_file("#" + 1_000_000 * " "), "cannot read", "more than 32768 bytes are no options")
+
+
 def test_nested_too_deep(yaml_file):
-    refused(yaml_file("lr: " + 100_000 * "["), "cannot read")
+    refused(yaml_file("lr: " + 10_000 * "["), "cannot read")
 
 
 def test_a_copy_of_the_default_file_is_a_valid_file(yaml_file):
-    values = vars(get_config("x", yaml_file((ROOT / "default_config.yaml").read_text("utf-8"))))
+    values = vars(read(yaml_file((ROOT / "default_config.yaml").read_text("utf-8"))))
     assert DEFAULTS.items() <= values.items()

@@ -13,14 +13,13 @@
 # limitations under the License.
 # ============================================================================
 """The cost report: operations counted by hand, the papers' prices, and its command line."""
-import subprocess
 import sys
 
 import pytest
 
 from src import cost
+from src.errors import UserError
 from src.res20_adder import resnet20
-from test_convert import ROOT
 
 
 def test_counts():
@@ -45,10 +44,18 @@ def test_costs():
     assert cost.honest_cost("bnn", "1 bit", n).xnors == 3_000_000
 
 
-def test_command_line():
-    run = subprocess.run([sys.executable, "-m", "src.cost", "--class_num", "100"], cwd=ROOT, text=True,
-                         capture_output=True, check=True)
-    assert "100 classes" in run.stdout and run.stdout.count("adder int3") == 2
-    run = subprocess.run([sys.executable, "-m", "src.cost", "--class_num", "0"], cwd=ROOT, text=True,
-                         capture_output=True, check=False)
-    assert (run.returncode, run.stderr) == (1, "error: class_num must be at least 1 and at most 1000000, not 0\n")
+def test_command_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cost", "--class_num", "100"])
+    cost.main()
+    printed = capsys.readouterr().out
+    assert "100 classes" in printed and printed.count("adder int3") == 2
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--class_num", "0"], "class_num must be a number from 1 to 1000000, not 0"),
+    (["--network", "alexnet"], r"argument --network: invalid choice: 'alexnet' .* \(see --help\)"),
+    (["--bits", "8"], r"unrecognized arguments: --bits 8 \(see --help\)")])
+def test_bad_input(options, words, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["cost", *options])
+    with pytest.raises(UserError, match=words):
+        cost.main()

@@ -190,7 +190,7 @@ def test_centres_follow_the_features_of_training():
 
 def options(*arguments):
     """The options of a method from a command line."""
-    config = get_config("x", list(arguments))
+    config = get_config("train", "x", list(arguments))
     return pick(METHODS[config.method].Options, config)
 
 

@@ -314,7 +314,7 @@ def test_distribute(run, tmp_path):
     (tmp_path / "else where" / "table").touch()
     result = run("run_distribute_train.sh", "2", "some data", "CPU", "--output_path", "a b", RANK_TABLE_FILE="table")
     assert (result.returncode, result.stderr) == (0, "")
-    logs = tmp_path / "else where" / "output" / "msrun_log"
+    logs = tmp_path / "else where" / "a b" / "msrun_log"
     ranks = [json.loads((logs / f"worker_{rank}.log").read_text()) for rank in range(2)]
     assert json.loads(result.stdout) == ranks[0]
     for rank, (name, arguments, cwd, environ) in enumerate(ranks):
@@ -332,21 +332,34 @@ def test_distribute_shows_the_failure_of_one_rank(run):
     assert time.monotonic() - began < 25
 
 
-def test_distribute_ends_its_processes_when_interrupted(start, tmp_path):
-    pids = tmp_path / "pids"
+def test_distribute_without_mindspore(run, fake):
+    result = run("run_distribute_train.sh", "2", "some data", "CPU", **fake | {"BROKEN": "importlib.util"})
+    assert (result.returncode, result.stderr) == (
+        1, f"error: mindspore is not installed for {fake['PATH']}/python3: run bash scripts/quick_start.sh\n")
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_distribute_ends_its_processes(start, run, tmp_path, number, code):
+    """Whatever ends the launcher, which meanwhile lets no other write to its logs."""
+    pids, logs = tmp_path / "pids", tmp_path / "else where" / "output" / "msrun_log"
     pids.mkdir()
     process = start("run_distribute_train.sh", "2", "some data", "CPU", PIDS=str(pids))
     try:
-        deadline = time.monotonic() + 30
-        while len(list(pids.iterdir())) < 3 and time.monotonic() < deadline:  # two ranks and msrun's scheduler
+        while len(list(pids.iterdir())) < 3:  # two ranks and msrun's scheduler
+            assert process.poll() is None
             time.sleep(0.1)
         time.sleep(0.5)
+        other = run("run_distribute_train.sh", "2", "some data", "CPU")
+        assert (other.returncode, other.stderr) == (
+            1, "error: another run is writing to output/msrun_log: give it an --output_path of its own\n")
+        assert json.loads((logs / "worker_0.log").read_text())[0] == "train.py"
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
-    assert process.returncode == 143
+        process.send_signal(number)
+        process.communicate()
+    assert process.returncode == code
     assert len(list(pids.iterdir())) == 3
-    assert not [path.name for path in pids.iterdir() if alive(path.name)]
+    while any(alive(path.name) for path in pids.iterdir()):
+        time.sleep(0.1)
 
 
 def alive(pid):

@@ -31,7 +31,8 @@ def fixture_options(tmp_path_factory):
     """Of the synthetic set."""
     folder = tmp_path_factory.mktemp("data")
     synthetic.write(folder / "synthetic-binary")
-    return pick(Classification.Options, get_config("x", ["--dataset", "synthetic", "--data_path", str(folder)]))
+    arguments = ["--dataset", "synthetic", "--data_path", str(folder)]
+    return pick(Classification.Options, get_config("train", "x", arguments))
 
 
 def content(batches):

@@ -40,6 +40,7 @@ from src.identity import Identity
 from src.training import progress as progress_module
 from src.training.progress import Progress
 from src.training.run_folder import RunFolder
+from src.training.step import sgd
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 3
@@ -196,7 +197,9 @@ NGD = ("--config_path", str(ROOT / "config" / "adderngd_resnet20_cifar100.yaml")
 def test_distillation_trains_teacher_then_student_and_resumes_both(data, tmp_path):
     """Killed while the teacher trains, and while the student does: the same bits as without."""
     output, killed = tmp_path / "whole", tmp_path / "killed"
-    train(data, output, *NGD)
+    printed = train(data, output, *NGD).splitlines()
+    assert [line.split(": ")[0] for line in printed if line.startswith("training ")] == [
+        "training the teacher", "training the student"]
     assert len(rows(output / "teacher")) == 2 and len(rows(output)) == EPOCHS
     assert list(output.glob("adderngd_resnet20_cifar100_*.ckpt"))
     assert list((output / "teacher").glob("adderl2_resnet20_cifar100_*.ckpt"))
@@ -306,6 +309,19 @@ def test_infinite_loss_stops_with_the_checkpoint_kept(data, tmp_path):
 
 
 # What is shown.
+
+def test_header(whole):
+    """Before anything else, what trains on what, and where to."""
+    assert whole[1].splitlines()[0] == (
+        "training the network: resnet20 of layer l1 on cifar100, 10 classes, 10 steps of 32 images, 3 epochs, on CPU, "
+        f"backend auto, into {whole[0]}")
+
+
+def test_schedule_of_too_many_steps():
+    """Seen at once, instead of a list that fills the memory."""
+    with pytest.raises(UserError, match="^10000001 training steps are more than 10000000: take a smaller --epoch_size"):
+        sgd(ms.nn.Dense(2, 2), 10_000_001, 0.1, 0.9, 0.0)
+
 
 TASK = SimpleNamespace(train_metrics=("accuracy",), metrics=("accuracy", "top5"), batch_size=4)
 

@@ -16,7 +16,10 @@
 
 Usage: python -m src.convert FILE.pth OUT.ckpt [--key state_dict] [--network resnet20] [--layer l1] [--dataset cifar10]
 """
-import argparse
+from src import errors
+
+errors.guard(__name__)  # before what takes seconds to import
+
 import functools
 import itertools
 import os
@@ -25,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src import errors
+from src.config import Parser
 from src.convert.torch_pickle import load_state_dict
 from src.errors import UserError
 from src.files import check_output
@@ -79,8 +82,7 @@ def common_prefix(state):
 
 def main():
     """The command line: read, rename, check against the network, write."""
-    parser = argparse.ArgumentParser(prog="python -m src.convert", description=__doc__.split("\n")[0],
-                                     allow_abbrev=False)
+    parser = Parser("python -m src.convert", __doc__)
     parser.add_argument("file", type=Path, metavar="FILE.pth", help="file that torch.save wrote")
     parser.add_argument("out", type=Path, metavar="OUT.ckpt", help="MindSpore checkpoint to write")
     parser.add_argument("--key", help="what to take of a file with several state dicts, as state_dict or model.student")

@@ -39,5 +39,6 @@ def train(trainer, options, path, settings):
         UserError: see `src.training.trainer.Trainer.fit`.
     """
     net, begin_epoch = options.build(trainer.task)
+    options.announce(trainer, path, "network")
     run = options.run_folder(trainer, path, KINDS[options.layer].prefix, settings)
     trainer.fit(net, run, options.epoch_size, begin_epoch=begin_epoch)

@@ -47,6 +47,14 @@ class Learner:
                               eta=self.eta, backend=self.backend, mix=mix)
         return net, begin_epoch
 
+    def announce(self, trainer, path, role):
+        """Print what is about to be trained, and where to: before it compiles, which takes a while."""
+        task = trainer.task
+        if trainer.rank == 0:
+            print(f"training the {role}: {self.network} of layer {self.layer} on {task.dataset}, {task.class_num} "
+                  f"classes, {trainer.steps} steps of {task.batch_size * trainer.ranks} images, {self.epoch_size} "
+                  f"epochs, on {ms.get_context('device_target')}, backend {self.backend}, into {path}", flush=True)
+
     def run_folder(self, trainer, path, prefix, settings):
         """The folder of its run; `prefix` begins the name of its best checkpoint, <prefix>_<network>_<dataset>_..."""
         task = trainer.task

@@ -82,6 +82,7 @@ def train(trainer, options, path, settings):
         train_teacher(trainer, teacher, learner, options, path / "teacher", settings)
     if options.inherit:
         inherit(student, teacher)
+    options.announce(trainer, path, "student")
     kind = KINDS[options.layer]
     trainer.fit(student, options.run_folder(trainer, path, kind.student or kind.prefix, settings), options.epoch_size,
                 distillation(teacher, options), begin_epoch)
@@ -113,6 +114,7 @@ def train_teacher(trainer, teacher, learner, options, path, settings):
     if options.intra_weight or options.inter_weight:
         objective = CentreLoss(trainer.task.class_num, teacher.feature_size, options.intra_weight, options.inter_weight)
     settings = {key: value for key, value in settings.items() if key not in STUDENT_ONLY}
+    learner.announce(trainer, path, "teacher")
     run = learner.run_folder(trainer, path, KINDS[learner.layer].prefix, settings)
     trainer.fit(teacher, run, learner.epoch_size, objective)
 

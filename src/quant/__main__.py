@@ -16,12 +16,17 @@
 
 Usage: python -m src.quant --checkpoint_file_path FILE --data_path data --bits 8 --output OUT.ckpt
 """
+from src import errors
+
+errors.guard(__name__)  # before what takes seconds to import
+
 import argparse
 from pathlib import Path
 
 import numpy as np
 
-from src import checkpoint, data, device, errors, loading
+from src import checkpoint, data, device, loading
+from src.config import Parser, check_range
 from src.errors import UserError
 from src.files import check_output
 from src.networks import NETWORKS
@@ -33,13 +38,12 @@ from src.quant.schemes import SCHEMES
 
 def main():
     """Read, calibrate, write."""
-    parser = argparse.ArgumentParser(prog="python -m src.quant", description=__doc__.split("\n")[0],
-                                     allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-                                     parents=[calibration_options()])
+    parser = Parser("python -m src.quant", __doc__, parents=[calibration_options()])
     parser.add_argument("--output", type=Path, required=True, help="quantised checkpoint to write")
     parser.add_argument("--bits", type=int, default=8, choices=BITS, help="of activations and weights")
     parser.add_argument("--scheme", default="unsigned", choices=list(SCHEMES), help="how weights become integers")
-    parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"), help="processor")
+    parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"),
+                        help="processor; CPU unless given")
     arguments = parser.parse_args()
     check_output(arguments.output, ".ckpt")
     device.set_up(arguments.device_target, mode="PYNATIVE")
@@ -67,8 +71,7 @@ def inputs(arguments):
     Raises:
         UserError: no such checkpoint or data, a damaged one, values that are not finite, or fewer images.
     """
-    if arguments.calibration_size < 1:
-        raise UserError(f"calibration_size must be at least 1, not {arguments.calibration_size}")
+    check_range("calibration_size", arguments.calibration_size, 1, 2 ** 31 - 1)
     path = checkpoint.find_checkpoint(arguments.checkpoint_file_path)
     net, identity = loading.load(path, loading.stated(arguments))
     if identity.layer != "l1" or not pairs(net):

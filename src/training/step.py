@@ -16,6 +16,9 @@
 import mindspore as ms
 from mindspore import nn, ops
 
+from src.errors import UserError
+
+MOST_STEPS = 10_000_000  # of a run, whose rates are a list
 
 class TrainStep(nn.Cell):
     """Forward, backward and update: a batch to the loss and whatever else the loss cell gives.
@@ -40,6 +43,13 @@ class TrainStep(nn.Cell):
 
 
 def sgd(net, total_steps, lr, momentum, weight_decay):
-    """AdderNet's optimizer: SGD on everything, with a cosine from `lr` to zero over `total_steps`."""
+    """AdderNet's optimizer: SGD on everything, with a cosine from `lr` to zero over `total_steps`.
+
+    Raises:
+        UserError: there are more than 10,000,000 of them.
+    """
+    if total_steps > MOST_STEPS:
+        raise UserError(f"{total_steps} training steps are more than {MOST_STEPS}: take a smaller --epoch_size, or a "
+                        "larger --batch_size")
     schedule = nn.cosine_decay_lr(0.0, lr, total_steps, 1, total_steps)
     return nn.SGD(net.trainable_params(), ms.Tensor(schedule, ms.float32), momentum, weight_decay=weight_decay)
