@@ -22,7 +22,7 @@ import json
 from src import data
 from src.errors import UserError
 from src.kinds import KINDS
-from src.networks import NETWORKS
+from src.networks import MOST_CLASSES, NETWORKS
 
 KEY = "identity"  # among the checkpoint's parameters
 LONGEST = 1 << 20  # characters
@@ -83,7 +83,7 @@ def _check(identity):
         if type(getattr(identity, field.name)) is not field.type:
             raise TypeError(field.name)
     names = identity.classes
-    if identity.class_num < 1 or len(names) not in (0, identity.class_num) or not all(
+    if not 1 <= identity.class_num <= MOST_CLASSES or len(names) not in (0, identity.class_num) or not all(
             isinstance(name, str) and name.isprintable() for name in names):
         raise ValueError("classes")
 
