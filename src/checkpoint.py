@@ -91,7 +91,7 @@ def load_parameters(path):
             return ms.load_checkpoint(str(path), crc_check=True)
     except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
         if zipfile.is_zipfile(path):
-            raise UserError(f"{path}: a file of PyTorch, not of MindSpore; python -m src.convert converts it") from error
+            raise UserError(f"{path}: a file of PyTorch; python -m src.convert makes a checkpoint of it") from error
         raise UserError(f"{path}: not a MindSpore checkpoint, or damaged ({_reason(error)})") from error
 
 
@@ -114,7 +114,7 @@ def fill(net, parameters, source):
     check_parameters(net, parameters, source)
     arrays = {}
     for name, own in net.parameters_dict().items():
-        arrays[name] = exactly(parameters[name], ms.dtype_to_nptype(own.dtype), name, source)
+        arrays[name] = exactly(parameters[name], own.asnumpy().dtype, name, source)
         if name.endswith("moving_variance") and (arrays[name] < 0).any():
             raise UserError(f"{source}: {name} has negative variances")
     ms.load_param_into_net(net, {name: ms.Parameter(array) for name, array in arrays.items()}, strict_load=True)

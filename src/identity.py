@@ -104,7 +104,7 @@ def settle(identity, options, source):
         UserError: an option that was given contradicts the file.
     """
     if identity is None:
-        _check_name(source, options.layer)
+        check_name(source, options.layer)
         return Identity(options.network, options.layer, data.class_count(options.dataset, options.class_num),
                         options.dataset)
     for name in ("network", "layer", "class_num", "dataset"):
@@ -114,8 +114,12 @@ def settle(identity, options, source):
     return identity
 
 
-def _check_name(source, layer):
-    """Networks of layer l1 and l2 have the same parameters: what a published checkpoint is called tells them apart."""
+def check_name(source, layer):
+    """Networks of layer l1 and l2 have the same parameters: what a published checkpoint is called tells them apart.
+
+    Raises:
+        UserError: by its name it is of another layer.
+    """
     prefixes = {prefix: name for name, kind in KINDS.items() for prefix in (kind.prefix, kind.student) if prefix}
     named = prefixes.get(source.name.partition("_")[0], layer)
     if named != layer:

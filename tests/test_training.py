@@ -15,6 +15,7 @@
 """Training from the options to the files: a small data set, resumed runs, kills of real processes."""
 import contextlib
 import csv
+import errno
 import importlib
 import io
 import math
@@ -300,9 +301,9 @@ def test_finished_run_is_neither_repeated_nor_overwritten(data, whole):
 
 
 def test_infinite_loss_stops_with_the_checkpoint_kept(data, tmp_path):
-    """A rate that overflows at once: nothing is written, and the message says where it happened."""
-    assert "epoch 1, step" in refused(data, tmp_path / "run", "--lr", "1e38", "--eta", "0")
-    assert not list((tmp_path / "run").glob("*.ckpt"))
+    """A rate that overflows at once: no network is written, and the message says where it happened."""
+    assert "training diverged: the loss became" in refused(data, tmp_path / "run", "--lr", "1e38", "--eta", "0")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "train_state.ckpt"}
 
 
 # What is shown.
@@ -391,7 +392,8 @@ def test_damaged_state_is_one_line(data, whole, tmp_path, name, size):
 @pytest.mark.parametrize("extras", [
     {"best": "../precious_1234.ckpt"}, {"best": "precious_1234.ckpt"}, {"best": "net_cifar100_/../x_1234.ckpt"},
     {"best": "/precious_1234.ckpt"}, {"best": 3}, {"epoch": "abc"}, {"epoch": -1}, {"epoch": math.nan},
-    {"best_accuracy": "x"}, {"best_accuracy": math.inf}, {"best_accuracy": None}], ids=str)
+    {"epoch": 1.5}, {"epoch": 4}, {"best": "net_cifar100_1234.ckpt\n"}, {"best_accuracy": "x"},
+    {"best_accuracy": math.inf}, {"best_accuracy": None}], ids=str)
 def test_state_that_says_nonsense(tmp_path, extras):
     """Above all, it does not choose what is removed for a better network."""
     net = ms.nn.Dense(2, 2)
@@ -400,7 +402,7 @@ def test_state_that_says_nonsense(tmp_path, extras):
                                **{key: value for key, value in values.items() if value is not None})
     (tmp_path / "config.yaml").write_text("seed: 1\n", "utf-8")
     with pytest.raises(UserError, match="train_state.ckpt is no training state of this run"):
-        run_folder(tmp_path).resume(net)
+        run_folder(tmp_path, resume=True).begin(net)
 
 
 def test_full_disk_is_one_line_and_loses_nothing(data, tmp_path):
@@ -418,8 +420,79 @@ def _limit_file_size():
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
 
-def run_folder(path):
-    return RunFolder(path, "net_cifar100", {"seed": 1}, TASK, "nobody")
+def run_folder(path, resume=False):
+    return RunFolder(path, "net_cifar100", {"seed": 1}, TASK, "nobody", epochs=3, resume=resume)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("trace", ["config.yaml", "metrics.csv", "curve.png", "last.ckpt", "adder_x_y_1234.ckpt"])
+def test_traces_of_a_run_without_its_state(tmp_path, trace, resume):
+    """They are kept; only a config.yaml alone may be resumed, as a kill at the start leaves it, and it must agree."""
+    (tmp_path / trace).write_text("seed: 2\n", "utf-8")
+    with pytest.raises(UserError, match=f"{tmp_path}.* (holds|had other settings).*another --output_path"):
+        with run_folder(tmp_path, resume).opened():
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == [trace]
+    assert (tmp_path / trace).read_text("utf-8") == "seed: 2\n"
+
+
+def test_run_that_ended_in_its_first_epoch(tmp_path):
+    """May be begun again with other settings, there is nothing to lose; after the first epoch it may not."""
+    net = ms.nn.Dense(2, 2)
+    for seed in (1, 2):
+        run = RunFolder(tmp_path, "net", {"seed": seed}, TASK, "nobody", epochs=3)
+        with run.opened():
+            assert run.begin(net) == 0
+    run.save(net, net, row(1, 0.5))
+    for name in ("metrics.csv", "curve.png", "last.ckpt", "net_5000.ckpt"):
+        with pytest.raises(UserError, match="holds a run, config.yaml; --resume continues it"):
+            with run.opened():
+                pass
+        (tmp_path / name).unlink()
+    with pytest.raises(UserError, match="holds a run, config.yaml; --resume continues it"):
+        with run.opened():
+            pass
+
+
+def test_folder_without_traces(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "teacher").mkdir()
+    with run_folder(tmp_path).opened() as run:
+        assert run.begin(ms.nn.Dense(2, 2)) == 0
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_runs_in_one_folder(tmp_path, resume):
+    """The second one is refused before it writes; other ranks of the first are not, nor is who comes later."""
+    with run_folder(tmp_path / "run").opened():
+        with pytest.raises(UserError, match="is in use by another run"):
+            with run_folder(tmp_path / "run", resume).opened():
+                pass
+        with RunFolder(tmp_path / "run", "net", {}, TASK, "nobody", epochs=3, writes=False).opened():
+            pass
+    with run_folder(tmp_path / "run", resume).opened():
+        pass
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_file_system_without_locks(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+    monkeypatch.setattr("fcntl.flock", fail)
+    with run_folder(tmp_path).opened() as run:
+        assert run.begin(ms.nn.Dense(2, 2)) == 0
+
+
+def test_weights_that_are_not_finite_do_not_replace_good_ones(tmp_path):
+    net = ms.nn.Dense(2, 2)
+    run = run_folder(tmp_path)
+    run.begin(net)
+    run.save(net, net, row(1, 0.5))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    net.bias.set_data(ms.Tensor([1.0, math.inf]))
+    with pytest.raises(UserError, match="diverged at the end of epoch 2.*smaller --lr"):
+        run.save(net, net, row(2, 0.75))
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
 
 
 def row(epoch, accuracy):
@@ -428,11 +501,11 @@ def row(epoch, accuracy):
 
 
 def test_best_checkpoint_replaces_only_the_runs_own(tmp_path):
-    """A published checkpoint that lies in the output folder is not the run's to delete."""
-    (tmp_path / "net_cifar100_9999.ckpt").write_bytes(b"published")
+    """A published checkpoint that came into the output folder is not the run's to delete."""
     net = ms.nn.Dense(2, 2)
     run = run_folder(tmp_path)
-    run.start()
+    run.begin(net)
+    (tmp_path / "net_cifar100_9999.ckpt").write_bytes(b"published")
     for epoch, accuracy in enumerate((0.5, 0.25, 0.75), start=1):
         run.save(net, net, row(epoch, accuracy))
     names = sorted(path.name for path in tmp_path.glob("net*.ckpt"))
@@ -443,26 +516,26 @@ def test_columns_and_the_best_are_those_of_the_task(tmp_path):
     """Another task, whose networks are compared by something else and not every epoch."""
     net = ms.nn.Dense(2, 2)
     task = SimpleNamespace(train_metrics=(), metrics=("psnr", "ssim"))
-    run = RunFolder(tmp_path, "net_patches", {}, task, "nobody")
-    run.start()
+    run = RunFolder(tmp_path, "net_patches", {}, task, "nobody", epochs=3)
+    run.begin(net)
     for epoch, (psnr, ssim) in enumerate([(0.5, 0.1), (None, None), (0.25, 0.9)], start=1):
         run.save(net, net, {"epoch": epoch, "loss": 1.0, "test_psnr": psnr, "test_ssim": ssim,
                             "images_per_second": 2.0})
     assert (tmp_path / "metrics.csv").read_text("utf-8").splitlines() == [
         "epoch,loss,test_psnr,test_ssim,images_per_second", "1,1.0,0.5,0.1,2.0", "2,1.0,,,2.0", "3,1.0,0.25,0.9,2.0"]
     assert (tmp_path / "net_patches_5000.ckpt").exists() and (tmp_path / "curve.png").exists()
-    again = RunFolder(tmp_path, "net_patches", {}, task, "nobody")
-    assert again.resume(net) == 3 and len(again.rows) == 3 and again.best == "net_patches_5000.ckpt"
+    again = RunFolder(tmp_path, "net_patches", {}, task, "nobody", epochs=3, resume=True)
+    assert again.begin(net) == 3 and len(again.rows) == 3 and again.best == "net_patches_5000.ckpt"
 
 
 def test_a_kill_between_any_two_files_loses_nothing(tmp_path, monkeypatch):
     """Two epochs, killed before the n-th rename, then resumed: the same files as without."""
     def run_to_the_end(folder):
         net = ms.nn.Dense(2, 2, weight_init="zeros", bias_init="zeros")
-        run = run_folder(folder)
-        for epoch in range(run.resume(net) + 1, 3):
-            net.weight.set_data(net.weight + epoch)
-            run.save(net, net, row(epoch, 0.3 * epoch))
+        with run_folder(folder, resume=True).opened() as run:
+            for epoch in range(run.begin(net) + 1, 3):
+                net.weight.set_data(net.weight + epoch)
+                run.save(net, net, row(epoch, 0.3 * epoch))
 
     def content(folder):
         weights = {path.name: ms.load_checkpoint(str(path)) for path in sorted(folder.glob("*.ckpt"))}
@@ -479,7 +552,7 @@ def test_a_kill_between_any_two_files_loses_nothing(tmp_path, monkeypatch):
 
     run_to_the_end(tmp_path / "whole")
     monkeypatch.setattr(os, "replace", rename_or_die)
-    for done in range(2 * 5 + 1):
+    for done in range(2 * 5 + 2):
         folder, renames = tmp_path / str(done), iter([0] * done + [1])
         with pytest.raises(Killed):
             run_to_the_end(folder)

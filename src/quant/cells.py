@@ -66,7 +66,7 @@ def check(net, values, source):
         dict, name to array of the type that is said above, number or string: what `occupy` takes.
 
     Raises:
-        UserError: one is missing, unexpected, or of another shape, type or range; the quantisation is not known here.
+        UserError: one is missing, unexpected, of another shape, type or range; the quantisation is unknown.
     """
     values = {name: _typed(name, value, source) for name, value in values.items()}
     shapes = {"bits": (), "scheme": ()}
