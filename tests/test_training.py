@@ -300,6 +300,18 @@ def test_finished_run_is_neither_repeated_nor_overwritten(data, whole):
     assert before == {path: path.read_bytes() for path in output.iterdir()}
 
 
+def test_training_goes_on_from_the_weights_of_a_run(data, whole, tmp_path):
+    """More epochs are another run, which the message says; at hardly any rate it has the weights that it began with."""
+    last = whole[0] / "last.ckpt"
+    message = refused(data, whole[0], "--resume", "--epoch_size", "4")
+    assert "epoch_size 3 -> 4" in message and f"another --output_path and --pre_trained {last}" in message
+    train(data, tmp_path, "--pre_trained", last, "--epoch_size", "1", "--lr", "1e-8")
+    own, given = (ms.load_checkpoint(str(path)) for path in (tmp_path / "last.ckpt", last))
+    for name in (name for name in given if name.endswith(".adder")):
+        np.testing.assert_allclose(own[name].asnumpy(), given[name].asnumpy(), atol=1e-5)
+    assert "pre_trained" in refused(data, tmp_path, "--pre_trained", "", "--epoch_size", "1", "--lr", "1e-8", "--resume")
+
+
 def test_infinite_loss_stops_with_the_checkpoint_kept(data, tmp_path):
     """A rate that overflows at once: no network is written, and the message says where it happened."""
     assert "training diverged: the loss became" in refused(data, tmp_path / "run", "--lr", "1e38", "--eta", "0")

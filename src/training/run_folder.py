@@ -75,15 +75,15 @@ class RunFolder:
     def _check(self):
         found = [name for name in ("config.yaml", "metrics.csv", "curve.png") if (self.path / name).exists()]
         found += sorted(path.name for path in self.path.glob("*.ckpt"))
-        if not self.resume and found == ["config.yaml", STATE] and self._take_extras(self._load_state()) == 0:
-            return  # it ended in its first epoch: there is nothing to lose
-        if found and not self.resume:
-            raise UserError(f"{self.path} holds a run, {found[0]}; --resume continues it, another --output_path keeps it")
         if STATE not in found and found not in ([], ["config.yaml"]):  # which a kill at the start leaves
             raise UserError(f"{self.path} holds {found[-1]} but no {STATE} to resume from; take another --output_path, "
                             "with --pre_trained to begin with the weights of a checkpoint")
-        if found:
+        if self.resume and found:
             self._check_settings()
+        elif found == ["config.yaml", STATE] and self._take_extras(self._load_state()) == 0:
+            pass  # it ended in its first epoch: there is nothing to lose
+        elif found:
+            raise UserError(f"{self.path} holds a run, {found[0]}; --resume continues it, another --output_path keeps it")
 
     def begin(self, train_step):
         """Begin where the last whole epoch ended; return the number of epochs done, 0 in a new run.

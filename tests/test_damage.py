@@ -1,0 +1,24 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Some of tests/stress/damage.py: no damaged checkpoint or state is believed, and none is a traceback."""
+from stress import damage
+
+
+def test_damaged_files_are_refused_in_one_line(tmp_path):
+    counts = damage.run(count=100, seconds=600, seed=1, folder=tmp_path)
+    bad = {what: number for what, number in counts.items() if what[-1] not in ("refused", "identical") and number}
+    assert not bad
+    refused = {way for way, outcome in (what for what in counts if isinstance(what, tuple)) if outcome == "refused"}
+    assert refused == {"truncated", "flipped", "zeroed", "swapped", "spliced"}
