@@ -19,12 +19,16 @@ end that is lost is missed where it is loaded: for that the identity stands in f
 """
 import contextlib
 import logging
+import math
 import re
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
+from google.protobuf.message import DecodeError
+from mindspore.train.checkpoint_pb2 import Checkpoint
 
 from src.errors import UserError
 from src.files import replacing
@@ -87,12 +91,27 @@ def load_parameters(path):
         UserError: the file is missing, no checkpoint, or damaged, which its checksum tells; the zoo's have none.
     """
     try:
+        _check_sizes(Path(path).read_bytes())
         with _quiet():
             return ms.load_checkpoint(str(path), crc_check=True)
-    except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, KeyError, DecodeError) as error:
         if zipfile.is_zipfile(path):
             raise UserError(f"{path}: a file of PyTorch; python -m src.convert makes a checkpoint of it") from error
         raise UserError(f"{path}: not a MindSpore checkpoint, or damaged ({_reason(error)})") from error
+
+
+def _check_sizes(content):
+    """Raise ValueError where an entry has not the bytes of its shape: MindSpore would write beyond it."""
+    entries = Checkpoint.FromString(content[:-17] if content[-17:-10] == b"crc_num" else content).value
+    sizes = Counter()
+    for entry in entries:
+        sizes[entry.tag] += len(entry.tensor.tensor_content)
+    for entry in entries:
+        kind, dims = entry.tensor.tensor_type, entry.tensor.dims
+        bits = int(re.sub(r"\D", "", kind) or 8)  # Float32, BFloat16, Bool
+        wanted = math.prod(dims if dims != [0] else []) * bits // 8  # a number is of shape [] or [0]
+        if kind != "str" and (sizes[entry.tag] != wanted or min(dims, default=0) < 0):
+            raise ValueError(f"{entry.tag} has {sizes[entry.tag]} bytes, not those of its shape")
 
 
 def load_strictly(net, path):

@@ -27,6 +27,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import nn
+from mindspore.train.checkpoint_pb2 import Checkpoint
 
 from src.checkpoint import check_parameters, exactly, find_checkpoint, load_parameters, load_strictly, save_parameters
 from src.errors import UserError
@@ -312,6 +313,20 @@ def test_any_lost_end_is_found_or_takes_entries_away(tmp_path):
         loaded.append(len(parameters))
         assert all(np.array_equal(parameters[name].asnumpy(), values[name]) for name in values if name in parameters)
     assert loaded == [1, 2, 3]
+
+
+@pytest.mark.parametrize("dims, kind, size", [
+    ([2, 2], "Float32", 12), ([2, 2], "Float32", 20), ([1 << 20, 1 << 12], "Float32", 16), ([-2, -2], "Float32", 16),
+    ([0], "Float32", 16), ([2], "Float64", 8), ([3], "Bool", 2), ([1 << 62, 4], "Float32", 16), ([2], "Float", 8),
+    ([], "", 0)], ids=str)
+def test_bytes_that_are_not_those_of_the_shape(dims, kind, size, tmp_path):
+    """Without a checksum MindSpore would take what there is, fill up the rest, or write beyond the end."""
+    entries = Checkpoint()
+    entry = entries.value.add(tag="w")
+    entry.tensor.dims.extend(dims)
+    entry.tensor.tensor_type, entry.tensor.tensor_content = kind, bytes(range(size))
+    (tmp_path / "a.ckpt").write_bytes(entries.SerializeToString())
+    not_a_checkpoint(tmp_path / "a.ckpt")
 
 
 def test_published_checkpoints_have_a_checksum():

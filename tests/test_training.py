@@ -60,7 +60,7 @@ def _data(tmp_path_factory):
 def arguments(data, output, *options):
     return ["--device_target", "CPU", "--dataset", "cifar100", "--data_path", str(data), "--allow_small_dataset",
             "--class_num", "10", "--batch_size", "32", "--epoch_size", str(EPOCHS), "--output_path", str(output),
-            *options]
+            "--network", "lenet5_bn", *options]
 
 
 def command(data, output, *options):
@@ -105,14 +105,22 @@ def die():
     raise Killed
 
 
-def kill_after_epoch(data, output, epoch, *options, part="."):
+def kill_after_epoch(data, output, epoch, *options):
     """Run with --resume until metrics.csv has that epoch's row, then kill -9 at a moment of no particular kind."""
     with subprocess.Popen(command(data, output, "--resume", *options), stdout=subprocess.DEVNULL) as process:
-        while len(rows(output / part)) < epoch:
+        while len(rows(output)) < epoch:
             assert process.poll() is None
             time.sleep(0.05)
         time.sleep(0.7)
         os.kill(process.pid, signal.SIGKILL)
+
+
+def end_after_epochs(epochs, data, output, *options):
+    """Run with --resume for so many epochs, of whichever network, and end without any further ado."""
+    save, left = RunFolder.save, iter([False] * (epochs - 1) + [True])
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(RunFolder, "save", lambda *values: save(*values) or next(left) and die())
+        train(data, output, "--resume", *options)
 
 
 def assert_same_run(folder, other):
@@ -143,14 +151,14 @@ def rows(output):
 def test_run_leaves_what_it_promises(whole):
     output, printed = whole
     accuracy = max(float(row["test_accuracy"]) for row in rows(output))
-    best = output / f"adder_resnet20_cifar100_{round(accuracy * 1e4):04d}.ckpt"
+    best = output / f"adder_lenet5_bn_cifar100_{round(accuracy * 1e4):04d}.ckpt"
     names = {"config.yaml", "metrics.csv", "curve.png", "last.ckpt", "train_state.ckpt", best.name}
     assert {path.name for path in output.iterdir()} == names
     assert f"ckpt= {best}" in printed
     for path in (best, output / "last.ckpt"):
         parameters = checkpoint.load_parameters(path)
-        assert identity.take(parameters, path) == Identity("resnet20", "l1", 10, "cifar100")
-        assert len(parameters) == 110
+        assert identity.take(parameters, path) == Identity("lenet5_bn", "l1", 10, "cifar100")
+        assert len(parameters) == 25
     assert "identity" in ms.load_checkpoint(str(output / "train_state.ckpt"))
     assert (output / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert (output / "metrics.csv").read_text("utf-8").startswith(
@@ -174,14 +182,12 @@ def test_killed_run_resumes_to_the_same_bits(data, whole, tmp_path):
     assert_same_run(whole[0], output)
 
 
-def test_state_of_an_older_version_resumes(data, whole, tmp_path, monkeypatch):
+def test_state_of_an_older_version_resumes(data, whole, tmp_path):
     """Its config.yaml has fewer options and an older name, its checkpoints have no identity."""
-    output, save = tmp_path / "old", RunFolder.save
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(RunFolder, "save", lambda *values: save(*values) or die())
-        train(data, output)
+    output = tmp_path / "old"
+    end_after_epochs(1, data, output)
     settings = yaml.safe_load((output / "config.yaml").read_text("utf-8"))
-    for key in ("network", "method", "weight_gradient"):
+    for key in ("method", "weight_gradient", "pre_trained"):
         del settings[key]
     (output / "config.yaml").write_text(yaml.safe_dump({**settings, "progressive": False}), "utf-8")
     checkpoint.save_parameters({"nothing": np.zeros(1)}, output / "last.ckpt")
@@ -195,20 +201,20 @@ NGD = ("--config_path", str(ROOT / "config" / "adderngd_resnet20_cifar100.yaml")
 
 
 def test_distillation_trains_teacher_then_student_and_resumes_both(data, tmp_path):
-    """Killed while the teacher trains, and while the student does: the same bits as without."""
+    """Ended while the teacher trains, and while the student does: the same bits as without."""
     output, killed = tmp_path / "whole", tmp_path / "killed"
     train(data, output, *NGD)
     assert len(rows(output / "teacher")) == 2 and len(rows(output)) == EPOCHS
-    assert list(output.glob("adderngd_resnet20_cifar100_*.ckpt"))
-    assert list((output / "teacher").glob("adderl2_resnet20_cifar100_*.ckpt"))
+    assert list(output.glob("adderngd_lenet5_bn_cifar100_*.ckpt"))
+    assert list((output / "teacher").glob("adderl2_lenet5_bn_cifar100_*.ckpt"))
     for path, layer in ((output / "last.ckpt", "l1"), (output / "teacher" / "last.ckpt", "l2")):
         parameters = checkpoint.load_parameters(path)
         assert identity.take(parameters, path).layer == layer
-        assert len(parameters) == 110  # nothing that only training needs
+        assert len(parameters) == 25  # nothing that only training needs
     settings = yaml.safe_load((output / "teacher" / "config.yaml").read_text("utf-8"))
     assert settings["teacher_epoch_size"] == 2 and "temperature" not in settings and "layer" not in settings
-    kill_after_epoch(data, killed, 1, *NGD, part="teacher")
-    kill_after_epoch(data, killed, 1, *NGD)
+    end_after_epochs(1, data, killed, *NGD)
+    end_after_epochs(2, data, killed, *NGD)
     train(data, killed, *NGD, "--resume")
     assert_same_run(output / "teacher", killed / "teacher")
     assert_same_run(output, killed)
@@ -249,7 +255,7 @@ def test_options_that_make_no_sense_together(data, tmp_path):
 @pytest.mark.parametrize("name, model", [("adder", "adder"), ("adderl2", "adderl2"), ("cnn", "cnn")])
 def test_configurations_of_single_networks(data, tmp_path, name, model):
     """Each trains, is evaluated by eval.py without being told what it is, and gives what train.py said."""
-    settings = ["--config_path", ROOT / "config" / f"{name}_resnet20_cifar100.yaml"]
+    settings = ["--config_path", ROOT / "config" / f"{name}_resnet20_cifar100.yaml", "--network", "resnet20"]
     assert " validation accuracy " in train(data, tmp_path, *settings, "--epoch_size", "1", "--validation_size", "64")
     (best,) = tmp_path.glob(f"{model}_resnet20_cifar100_*.ckpt")
     assert f"ckpt= {best}" in call("eval", "--device_target", "CPU", "--eval_dataset_path", data,
