@@ -16,7 +16,6 @@
 import contextlib
 import csv
 import io
-import math
 import re
 from pathlib import Path
 
@@ -73,6 +72,7 @@ class RunFolder:
             yield self
 
     def _check(self):
+        """Refuse to overwrite; raises UserError, see `opened`."""
         found = [name for name in ("config.yaml", "metrics.csv", "curve.png") if (self.path / name).exists()]
         found += sorted(path.name for path in self.path.glob("*.ckpt"))
         if STATE not in found and found not in ([], ["config.yaml"]):  # which a kill at the start leaves
