@@ -14,8 +14,9 @@
 # ============================================================================
 """Checkpoints: written atomically with a checksum, found, and loaded strictly.
 
-MindSpore's checksum finds every damage but the loss of the end of a file, checksum included, at the end of an entry. An
-end that is lost is missed where it is loaded: for that the identity stands in front of other extras.
+MindSpore's checksum finds every damage but one: a file that is cut off right behind an entry has lost its checksum too.
+The entries that are gone are missed by whoever loads it. Only an identity is not, since older files have none; for that
+reason it stands in front of other extras.
 """
 import contextlib
 import logging
@@ -95,7 +96,7 @@ def load_parameters(path):
         with _quiet():
             return ms.load_checkpoint(str(path), crc_check=True)
     except (OSError, ValueError, TypeError, RuntimeError, KeyError, DecodeError) as error:
-        if zipfile.is_zipfile(path):
+        if zipfile.is_zipfile(path) or Path(path).suffix in (".pth", ".pt"):
             raise UserError(f"{path}: a file of PyTorch; python -m src.convert makes a checkpoint of it") from error
         raise UserError(f"{path}: not a MindSpore checkpoint, or damaged ({_reason(error)})") from error
 

@@ -387,11 +387,14 @@ def test_truncated_file(part, tmp_path):
 
 
 def test_file_of_pytorch(tmp_path):
-    with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
+    """Whatever its name or its age."""
+    with zipfile.ZipFile(tmp_path / "net.ckpt", "w") as archive:
         archive.writestr("archive/data.pkl", b"")
-    with pytest.raises(UserError) as caught:
-        load_parameters(tmp_path / "net.pth")
-    one_line(caught, tmp_path / "net.pth", "python -m src.convert")
+    (tmp_path / "net.pth").write_bytes(pickle.dumps({"w": 1}, 2))
+    for path in tmp_path.iterdir():
+        with pytest.raises(UserError) as caught:
+            load_parameters(path)
+        one_line(caught, path, "python -m src.convert")
 
 
 def test_missing_file_and_folder(tmp_path):
