@@ -14,6 +14,7 @@
 # ============================================================================
 """Files that appear whole or not at all."""
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -41,6 +42,30 @@ def check_folder(path, source=""):
     """The same for a folder to write into, which must be there."""
     if not path.is_dir():
         raise UserError(f"{source}there is no folder {path}")
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Keep other processes, or a second user in this one, out of a folder; the lock leaves nothing behind.
+
+    Args:
+        folder (str | Path): it must be there.
+
+    Raises:
+        UserError: somebody else has it. A file system without locks is taken as it is.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise UserError(f"{folder} is in use by another run; another --output_path is free") from error
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ import json
 from src import data
 from src.errors import UserError, quote
 from src.kinds import KINDS
-from src.networks import NETWORKS
+from src.networks import MOST_CLASSES, NETWORKS
 
 KEY = "identity"  # among the checkpoint's parameters
 LONGEST = 1 << 20  # characters
@@ -83,7 +83,7 @@ def _check(identity):
         if type(getattr(identity, field.name)) is not field.type:
             raise TypeError(field.name)
     names = identity.classes
-    if identity.class_num < 1 or len(names) not in (0, identity.class_num) or not all(
+    if not 1 <= identity.class_num <= MOST_CLASSES or len(names) not in (0, identity.class_num) or not all(
             isinstance(name, str) and name.isprintable() for name in names):
         raise ValueError("classes")
 
@@ -104,7 +104,7 @@ def settle(identity, options, source):
         UserError: an option that was given contradicts the file.
     """
     if identity is None:
-        _check_name(source, options.layer)
+        check_name(source, options.layer)
         return Identity(options.network, options.layer, data.class_count(options.dataset, options.class_num),
                         options.dataset)
     for name in ("network", "layer", "class_num", "dataset"):
@@ -114,8 +114,12 @@ def settle(identity, options, source):
     return identity
 
 
-def _check_name(source, layer):
-    """Networks of layer l1 and l2 have the same parameters: what a published checkpoint is called tells them apart."""
+def check_name(source, layer):
+    """Networks of layer l1 and l2 have the same parameters: what a published checkpoint is called tells them apart.
+
+    Raises:
+        UserError: by its name it is of another layer.
+    """
     prefixes = {prefix: name for name, kind in KINDS.items() for prefix in (kind.prefix, kind.student) if prefix}
     named = prefixes.get(source.name.partition("_")[0], layer)
     if named != layer:

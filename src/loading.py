@@ -15,8 +15,6 @@
 """The network of a checkpoint, float or quantised, whatever network it is."""
 import argparse
 
-from mindspore import Tensor
-
 from src import checkpoint, data, identity as identities, networks
 from src.config import check_range
 from src.errors import UserError
@@ -52,9 +50,7 @@ def load(path, options, backend="auto"):
         return net, identity
     if identity.layer != "l1":
         raise UserError(f"{path} is quantised, which layers l1 can be, and not {identity.layer}")
-    values = {name: value.asnumpy() if isinstance(value, Tensor) else value for name, value in parameters.items()}
-    cells.check(net, values, path)
-    return cells.occupy(net, {**values, "bits": int(values["bits"])}, backend), identity
+    return cells.occupy(net, cells.check(net, parameters, path), backend), identity
 
 
 def _check_classes(net, identity, parameters, path):

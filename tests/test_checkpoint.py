@@ -20,14 +20,16 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import nn
+from mindspore.train.checkpoint_pb2 import Checkpoint
 
-from src.checkpoint import find_checkpoint, load_parameters, load_strictly, save_parameters
+from src.checkpoint import check_parameters, exactly, find_checkpoint, load_parameters, load_strictly, save_parameters
 from src.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -233,6 +235,113 @@ def test_extras_are_unexpected_in_a_network(saved):
     refused(network(), saved, "unexpected: epoch")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_named(value, saved):
+    changed(saved, lambda parameters: np.put(parameters["0.weight"], 7, value))
+    refused(network(), saved, "0.weight has values that are not finite")
+
+
+def test_negative_variances_are_named(saved):
+    changed(saved, lambda parameters: np.put(parameters["1.moving_variance"], 2, -1e-6))
+    refused(network(), saved, "1.moving_variance has negative variances")
+
+
+def test_text_instead_of_numbers_is_named(saved):
+    parameters = {name: value.asnumpy() for name, value in load_parameters(saved).items() if name != "0.bias"}
+    save_parameters(parameters, saved, **{"0.bias": "three"})
+    refused(network(), saved, "0.bias () instead of (3,)")
+    with pytest.raises(UserError, match="a.ckpt: w is text"):
+        exactly("three", np.float32, "w", "a.ckpt")
+
+
+def test_quantised_checkpoint_instead_of_one_in_floats():
+    with pytest.raises(UserError, match="a.ckpt is quantised; a float checkpoint is wanted"):
+        check_parameters(network(), {"bits": np.array(8)}, "a.ckpt")
+
+
+TYPES = [np.float16, np.float64, np.int8, np.int32, np.int64, np.uint8, bool, "bfloat16"]
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_other_types_are_converted(dtype, saved):
+    """Where they hold numbers of float32."""
+    bits = np.random.default_rng(1).integers(0, 2, (3, 4))
+    value = ms.Tensor(bits.astype(np.float32)).astype(ms.bfloat16) if dtype == "bfloat16" else bits.astype(dtype)
+    parameters = {name: each.asnumpy() for name, each in load_parameters(saved).items()}
+    save_parameters({**parameters, "0.weight": value}, saved)
+    net = network()
+    load_strictly(net, saved)
+    got = net.parameters_dict()["0.weight"]
+    assert got.dtype == ms.float32 and np.array_equal(got.asnumpy(), bits)
+
+
+@pytest.mark.parametrize("value", [np.full((3, 4), 0.1), np.full((3, 4), 1e300), np.full((3, 4), 2 ** 24 + 1)],
+                         ids=["digits", "range", "integers"])
+def test_types_that_would_lose_something_are_named(value, saved):
+    changed(saved, lambda parameters: parameters.update({"0.weight": value}))
+    refused(network(), saved, f"0.weight is of type {value.dtype}", "float32")
+
+
+# A file that was damaged.
+
+def test_any_flipped_bit_is_found(tmp_path):
+    """In values, names, shapes, types, extras or the checksum itself: each bit of a small file."""
+    path = tmp_path / "a.ckpt"
+    save_parameters({"a.w": np.random.default_rng(0).random((2, 3), np.float32), "b": np.arange(3, dtype=np.uint8)}, path,
+                    identity='{"a": 1}', epoch=3)
+    content = path.read_bytes()
+    for bit in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        not_a_checkpoint(path)
+
+
+def test_any_lost_end_is_found_or_takes_entries_away(tmp_path):
+    """An end that takes the checksum along leaves whole entries: values that are there are right."""
+    path = tmp_path / "a.ckpt"
+    values = {"a.w": np.random.default_rng(0).random((2, 3), np.float32), "b": np.arange(3, dtype=np.uint8)}
+    save_parameters(values, path, identity='{"a": 1}')
+    content = path.read_bytes()
+    loaded = []
+    for size in range(len(content)):
+        path.write_bytes(content[:size])
+        try:
+            parameters = load_parameters(path)
+        except UserError:
+            continue
+        loaded.append(len(parameters))
+        assert all(np.array_equal(parameters[name].asnumpy(), values[name]) for name in values if name in parameters)
+    assert loaded == [1, 2, 3]
+
+
+@pytest.mark.parametrize("dims, kind, size", [
+    ([2, 2], "Float32", 12), ([2, 2], "Float32", 20), ([1 << 20, 1 << 12], "Float32", 16), ([-2, -2], "Float32", 16),
+    ([0], "Float32", 16), ([2], "Float64", 8), ([3], "Bool", 2), ([1 << 62, 4], "Float32", 16), ([2], "Float", 8),
+    ([], "", 0)], ids=str)
+def test_bytes_that_are_not_those_of_the_shape(dims, kind, size, tmp_path):
+    """Without a checksum MindSpore would take what there is, fill up the rest, or write beyond the end."""
+    entries = Checkpoint()
+    entry = entries.value.add(tag="w")
+    entry.tensor.dims.extend(dims)
+    entry.tensor.tensor_type, entry.tensor.tensor_content = kind, bytes(range(size))
+    (tmp_path / "a.ckpt").write_bytes(entries.SerializeToString())
+    not_a_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_published_checkpoints_have_a_checksum():
+    found = list((ROOT / "ckpt").rglob("*.ckpt"))
+    assert found and all(path.read_bytes()[-17:-10] == b"crc_num" for path in found)
+
+
+def test_file_without_a_checksum(tmp_path, capfd):
+    """As the zoo's are; nothing is said."""
+    value = np.random.default_rng(0).random((2, 3), np.float32)
+    ms.save_checkpoint([{"name": "w", "data": ms.Tensor(value)}], str(tmp_path / "a.ckpt"))
+    assert np.array_equal(load_parameters(tmp_path / "a.ckpt")["w"].asnumpy(), value)
+    assert capfd.readouterr() == ("", "")
+
+
 # A file that is no checkpoint.
 
 class Bomb:
@@ -275,6 +384,17 @@ def test_truncated_file(part, tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[:int(len(content) * part)])
     not_a_checkpoint(path)
+
+
+def test_file_of_pytorch(tmp_path):
+    """Whatever its name or its age."""
+    with zipfile.ZipFile(tmp_path / "net.ckpt", "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+    (tmp_path / "net.pth").write_bytes(pickle.dumps({"w": 1}, 2))
+    for path in tmp_path.iterdir():
+        with pytest.raises(UserError) as caught:
+            load_parameters(path)
+        one_line(caught, path, "python -m src.convert")
 
 
 def test_missing_file_and_folder(tmp_path):

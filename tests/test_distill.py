@@ -203,6 +203,7 @@ NGD = ("--method", "ngd", "--logits_weight", "1")
     (("--teacher", "l2"), "method alone has no teacher"),
     (("--teacher_checkpoint_path", "ckpt"), "method alone has no teacher"),
     (NGD, "method ngd needs a teacher"),
+    ((*NGD, "--teacher", "l2", "--inherit", "--pre_trained", "a.ckpt"), "the network begins with the weights of one of"),
     (("--method", "ngd", "--teacher", "l2"), "a teacher teaches nothing")])
 def test_options_that_make_no_sense_together(arguments, words):
     with pytest.raises(UserError, match=words):

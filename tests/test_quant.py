@@ -226,6 +226,48 @@ def test_checkpoint_that_does_not_fit(net, images, change, words):
         check(resnet20(10, backend="composed"), parameters, Path("a.ckpt"))
 
 
+@pytest.mark.parametrize("name, change, words", [
+    ("bits", lambda value: 8.9, "bits is of type float64, and its values are others in uint8"),
+    ("bits", lambda value: -8, "bits is of type int64"),
+    ("bits", lambda value: "8", "bits is text"),
+    ("scheme", lambda value: 3, "8 bits, scheme 3: no quantisation"),
+    ("layer1.0.conv1.scale", lambda value: value * np.inf, "layer1.0.conv1.scale has values that are not finite"),
+    ("layer1.0.conv1.shift", lambda value: value * np.nan, "layer1.0.conv1.shift has values that are not finite"),
+    ("layer1.0.conv1.scale", lambda value: value.astype(np.float64) + 1e-12, "layer1.0.conv1.scale is of type float64"),
+    ("layer1.0.conv1.ratio", lambda value: -value, "the integers of layer1.0.conv1 make no sense"),
+    ("layer1.0.conv1.ratio", lambda value: np.ones(0), "of another shape: layer1.0.conv1.ratio"),
+    ("layer1.0.conv1.group", lambda value: value + 0.5, "layer1.0.conv1.group is of type float64"),
+    ("layer1.0.conv1.top", lambda value: np.zeros(1, np.uint8), "the integers of layer1.0.conv1 make no sense"),
+    ("layer1.0.conv1.top", lambda value: np.array([256]), "layer1.0.conv1.top is of type int64"),
+    ("layer1.0.conv1.adder", lambda value: value.astype(np.int32) - 300, "layer1.0.conv1.adder is of type int32"),
+    ("layer1.0.conv1.adder", lambda value: value.astype(np.float32), "the integers of layer1.0.conv1 make no sense"),
+    ("fc.bias", lambda value: value * np.nan, "fc.bias has values that are not finite")], ids=str)
+def test_fields_that_make_no_sense(net, images, name, change, words):
+    """Each is refused by its name before it is used."""
+    parameters = quantise_network(net, images, 8)
+    parameters[name] = change(parameters.get(name))
+    with pytest.raises(UserError, match=f"a.ckpt: {words}|a.ckpt does not fit the network: {words}"):
+        check(resnet20(10, backend="composed"), parameters, Path("a.ckpt"))
+
+
+def test_integers_of_more_bits(net, images):
+    parameters = {**quantise_network(net, images, 8), "bits": 6}
+    with pytest.raises(UserError, match="the integers of layer1.0.conv1 make no sense"):
+        check(resnet20(10, backend="composed"), parameters, Path("a.ckpt"))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_fields_of_other_types_are_converted(net, images, scheme):
+    """What loses nothing; the result is the same to the bit and type."""
+    parameters = quantise_network(net, images, 5, scheme)
+    others = {name: value.astype(np.int64 if value.dtype == np.uint8 else np.float64)
+              if isinstance(value, np.ndarray) else value for name, value in parameters.items()}
+    got = check(resnet20(10, backend="composed"), {**others, "bits": np.array(5.0)}, Path("a.ckpt"))
+    assert got.keys() == parameters.keys() and type(got["bits"]) is int
+    for name, value in parameters.items():
+        assert np.array_equal(got[name], value) and getattr(got[name], "dtype", 0) == getattr(value, "dtype", 0), name
+
+
 def test_network_is_left_as_it_was(net, images):
     before, cells = net(ms.Tensor(images)).asnumpy(), [cell for _, cell in net.cells_and_names()]
     names = list(net.parameters_dict())
@@ -299,11 +341,15 @@ def test_commands(tmp_path, monkeypatch, capsys, scheme):
     (["--output", "int8.ckpt", "--class_num", "7"], "net.ckpt is a network of class_num 10, not 7; leave out --class_num"),
     (["--output", "int8.ckpt", "--layer", "l2"], "net.ckpt is a network of layer l1, not l2; leave out --layer"),
     (["--output", "int8.ckpt", "--checkpoint_file_path", "l2.ckpt"],
-     "l2.ckpt: only float networks of layer l1 can be quantised"),
+     "l2.ckpt: only float networks of layer l1 can be quantised; this one is of layer l2"),
+    (["--output", "int8.ckpt", "--checkpoint_file_path", "int8_already.ckpt"],
+     "int8_already.ckpt: only float networks of layer l1 can be quantised; this one is quantised already"),
     (["--output", "int8.ckpt", "--checkpoint_file_path", "nan.ckpt"], "nan.ckpt: fc.weight has values that are not fin"),
 ])
-def test_bad_input(net, tmp_path, monkeypatch, options, words):
+def test_bad_input(net, images, tmp_path, monkeypatch, options, words):
     monkeypatch.chdir(tmp_path)
+    if "int8_already.ckpt" in options:
+        save_quantised(quantise_network(net, images, 8), Path("int8_already.ckpt"), IDENTITY)
     parameters = net.parameters_dict()
     save_parameters(parameters, Path("net.ckpt"), identity=IDENTITY.dumps())
     save_parameters(parameters, Path("l2.ckpt"), identity=Identity("resnet20", "l2", 10, "synthetic").dumps())

@@ -15,6 +15,7 @@
 """Training from the options to the files: a small data set, resumed runs, kills of real processes."""
 import contextlib
 import csv
+import errno
 import importlib
 import io
 import math
@@ -60,7 +61,7 @@ def _data(tmp_path_factory):
 def arguments(data, output, *options):
     return ["--device_target", "CPU", "--dataset", "cifar100", "--data_path", str(data), "--allow_small_dataset",
             "--class_num", "10", "--batch_size", "32", "--epoch_size", str(EPOCHS), "--output_path", str(output),
-            *options]
+            "--network", "lenet5_bn", *options]
 
 
 def command(data, output, *options):
@@ -105,14 +106,22 @@ def die():
     raise Killed
 
 
-def kill_after_epoch(data, output, epoch, *options, part="."):
+def kill_after_epoch(data, output, epoch, *options):
     """Run with --resume until metrics.csv has that epoch's row, then kill -9 at a moment of no particular kind."""
     with subprocess.Popen(command(data, output, "--resume", *options), stdout=subprocess.DEVNULL) as process:
-        while len(rows(output / part)) < epoch:
+        while len(rows(output)) < epoch:
             assert process.poll() is None
             time.sleep(0.05)
         time.sleep(0.7)
         os.kill(process.pid, signal.SIGKILL)
+
+
+def end_after_epochs(epochs, data, output, *options):
+    """Run with --resume for so many epochs, of whichever network, and end without any further ado."""
+    save, left = RunFolder.save, iter([False] * (epochs - 1) + [True])
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(RunFolder, "save", lambda *values: save(*values) or next(left) and die())
+        train(data, output, "--resume", *options)
 
 
 def assert_same_run(folder, other):
@@ -143,14 +152,14 @@ def rows(output):
 def test_run_leaves_what_it_promises(whole):
     output, printed = whole
     accuracy = max(float(row["test_accuracy"]) for row in rows(output))
-    best = output / f"adder_resnet20_cifar100_{round(accuracy * 1e4):04d}.ckpt"
+    best = output / f"adder_lenet5_bn_cifar100_{round(accuracy * 1e4):04d}.ckpt"
     names = {"config.yaml", "metrics.csv", "curve.png", "last.ckpt", "train_state.ckpt", best.name}
     assert {path.name for path in output.iterdir()} == names
     assert f"ckpt= {best}" in printed
     for path in (best, output / "last.ckpt"):
         parameters = checkpoint.load_parameters(path)
-        assert identity.take(parameters, path) == Identity("resnet20", "l1", 10, "cifar100")
-        assert len(parameters) == 110
+        assert identity.take(parameters, path) == Identity("lenet5_bn", "l1", 10, "cifar100")
+        assert len(parameters) == 25
     assert "identity" in ms.load_checkpoint(str(output / "train_state.ckpt"))
     assert (output / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert (output / "metrics.csv").read_text("utf-8").startswith(
@@ -174,14 +183,12 @@ def test_killed_run_resumes_to_the_same_bits(data, whole, tmp_path):
     assert_same_run(whole[0], output)
 
 
-def test_state_of_an_older_version_resumes(data, whole, tmp_path, monkeypatch):
+def test_state_of_an_older_version_resumes(data, whole, tmp_path):
     """Its config.yaml has fewer options and an older name, its checkpoints have no identity."""
-    output, save = tmp_path / "old", RunFolder.save
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(RunFolder, "save", lambda *values: save(*values) or die())
-        train(data, output)
+    output = tmp_path / "old"
+    end_after_epochs(1, data, output)
     settings = yaml.safe_load((output / "config.yaml").read_text("utf-8"))
-    for key in ("network", "method", "weight_gradient"):
+    for key in ("method", "weight_gradient", "pre_trained"):
         del settings[key]
     (output / "config.yaml").write_text(yaml.safe_dump({**settings, "progressive": False}), "utf-8")
     checkpoint.save_parameters({"nothing": np.zeros(1)}, output / "last.ckpt")
@@ -195,22 +202,22 @@ NGD = ("--config_path", str(ROOT / "config" / "adderngd_resnet20_cifar100.yaml")
 
 
 def test_distillation_trains_teacher_then_student_and_resumes_both(data, tmp_path):
-    """Killed while the teacher trains, and while the student does: the same bits as without."""
+    """Ended while the teacher trains, and while the student does: the same bits as without."""
     output, killed = tmp_path / "whole", tmp_path / "killed"
     printed = train(data, output, *NGD).splitlines()
     assert [line.split(": ")[0] for line in printed if line.startswith("training ")] == [
         "training the teacher", "training the student"]
     assert len(rows(output / "teacher")) == 2 and len(rows(output)) == EPOCHS
-    assert list(output.glob("adderngd_resnet20_cifar100_*.ckpt"))
-    assert list((output / "teacher").glob("adderl2_resnet20_cifar100_*.ckpt"))
+    assert list(output.glob("adderngd_lenet5_bn_cifar100_*.ckpt"))
+    assert list((output / "teacher").glob("adderl2_lenet5_bn_cifar100_*.ckpt"))
     for path, layer in ((output / "last.ckpt", "l1"), (output / "teacher" / "last.ckpt", "l2")):
         parameters = checkpoint.load_parameters(path)
         assert identity.take(parameters, path).layer == layer
-        assert len(parameters) == 110  # nothing that only training needs
+        assert len(parameters) == 25  # nothing that only training needs
     settings = yaml.safe_load((output / "teacher" / "config.yaml").read_text("utf-8"))
     assert settings["teacher_epoch_size"] == 2 and "temperature" not in settings and "layer" not in settings
-    kill_after_epoch(data, killed, 1, *NGD, part="teacher")
-    kill_after_epoch(data, killed, 1, *NGD)
+    end_after_epochs(1, data, killed, *NGD)
+    end_after_epochs(2, data, killed, *NGD)
     train(data, killed, *NGD, "--resume")
     assert_same_run(output / "teacher", killed / "teacher")
     assert_same_run(output, killed)
@@ -251,7 +258,7 @@ def test_options_that_make_no_sense_together(data, tmp_path):
 @pytest.mark.parametrize("name, model", [("adder", "adder"), ("adderl2", "adderl2"), ("cnn", "cnn")])
 def test_configurations_of_single_networks(data, tmp_path, name, model):
     """Each trains, is evaluated by eval.py without being told what it is, and gives what train.py said."""
-    settings = ["--config_path", ROOT / "config" / f"{name}_resnet20_cifar100.yaml"]
+    settings = ["--config_path", ROOT / "config" / f"{name}_resnet20_cifar100.yaml", "--network", "resnet20"]
     assert " validation accuracy " in train(data, tmp_path, *settings, "--epoch_size", "1", "--validation_size", "64")
     (best,) = tmp_path.glob(f"{model}_resnet20_cifar100_*.ckpt")
     assert f"ckpt= {best}" in call("eval", "--device_target", "CPU", "--eval_dataset_path", data,
@@ -302,10 +309,22 @@ def test_finished_run_is_neither_repeated_nor_overwritten(data, whole):
     assert before == {path: path.read_bytes() for path in output.iterdir()}
 
 
+def test_training_goes_on_from_the_weights_of_a_run(data, whole, tmp_path):
+    """More epochs are another run, which the message says; at hardly any rate it has the weights that it began with."""
+    last = whole[0] / "last.ckpt"
+    message = refused(data, whole[0], "--resume", "--epoch_size", "4")
+    assert "epoch_size 3 -> 4" in message and f"another --output_path and --pre_trained {last}" in message
+    train(data, tmp_path, "--pre_trained", last, "--epoch_size", "1", "--lr", "1e-8")
+    own, given = (ms.load_checkpoint(str(path)) for path in (tmp_path / "last.ckpt", last))
+    for name in (name for name in given if name.endswith(".adder")):
+        np.testing.assert_allclose(own[name].asnumpy(), given[name].asnumpy(), atol=1e-5)
+    assert "pre_trained" in refused(data, tmp_path, "--pre_trained", "", "--epoch_size", "1", "--lr", "1e-8", "--resume")
+
+
 def test_infinite_loss_stops_with_the_checkpoint_kept(data, tmp_path):
-    """A rate that overflows at once: nothing is written, and the message says where it happened."""
-    assert "epoch 1, step" in refused(data, tmp_path / "run", "--lr", "1e38", "--eta", "0")
-    assert not list((tmp_path / "run").glob("*.ckpt"))
+    """A rate that overflows at once: no network is written, and the message says where it happened."""
+    assert "training diverged: the loss became" in refused(data, tmp_path / "run", "--lr", "1e38", "--eta", "0")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "train_state.ckpt"}
 
 
 # What is shown.
@@ -407,7 +426,8 @@ def test_damaged_state_is_one_line(data, whole, tmp_path, name, size):
 @pytest.mark.parametrize("extras", [
     {"best": "../precious_1234.ckpt"}, {"best": "precious_1234.ckpt"}, {"best": "net_cifar100_/../x_1234.ckpt"},
     {"best": "/precious_1234.ckpt"}, {"best": 3}, {"epoch": "abc"}, {"epoch": -1}, {"epoch": math.nan},
-    {"best_accuracy": "x"}, {"best_accuracy": math.inf}, {"best_accuracy": None}], ids=str)
+    {"epoch": 1.5}, {"epoch": 4}, {"best": "net_cifar100_1234.ckpt\n"}, {"best_accuracy": "x"},
+    {"best_accuracy": math.inf}, {"best_accuracy": None}], ids=str)
 def test_state_that_says_nonsense(tmp_path, extras):
     """Above all, it does not choose what is removed for a better network."""
     net = ms.nn.Dense(2, 2)
@@ -416,7 +436,7 @@ def test_state_that_says_nonsense(tmp_path, extras):
                                **{key: value for key, value in values.items() if value is not None})
     (tmp_path / "config.yaml").write_text("seed: 1\n", "utf-8")
     with pytest.raises(UserError, match="train_state.ckpt is no training state of this run"):
-        run_folder(tmp_path).resume(net)
+        run_folder(tmp_path, resume=True).begin(net)
 
 
 def test_full_disk_is_one_line_and_loses_nothing(data, tmp_path):
@@ -431,11 +451,82 @@ def test_full_disk_is_one_line_and_loses_nothing(data, tmp_path):
 def _limit_file_size():
     import resource
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
 
-def run_folder(path):
-    return RunFolder(path, "net_cifar100", {"seed": 1}, TASK, "nobody")
+def run_folder(path, resume=False):
+    return RunFolder(path, "net_cifar100", {"seed": 1}, TASK, "nobody", epochs=3, resume=resume)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("trace", ["config.yaml", "metrics.csv", "curve.png", "last.ckpt", "adder_x_y_1234.ckpt"])
+def test_traces_of_a_run_without_its_state(tmp_path, trace, resume):
+    """They are kept; only a config.yaml alone may be resumed, as a kill at the start leaves it, and it must agree."""
+    (tmp_path / trace).write_text("seed: 2\n", "utf-8")
+    with pytest.raises(UserError, match=f"{tmp_path}.* (holds|had other settings).*another --output_path"):
+        with run_folder(tmp_path, resume).opened():
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == [trace]
+    assert (tmp_path / trace).read_text("utf-8") == "seed: 2\n"
+
+
+def test_run_that_ended_in_its_first_epoch(tmp_path):
+    """May be begun again with other settings, there is nothing to lose; after the first epoch it may not."""
+    net = ms.nn.Dense(2, 2)
+    for seed in (1, 2):
+        run = RunFolder(tmp_path, "net", {"seed": seed}, TASK, "nobody", epochs=3)
+        with run.opened():
+            assert run.begin(net) == 0
+    run.save(net, net, row(1, 0.5))
+    for name in ("metrics.csv", "curve.png", "last.ckpt", "net_5000.ckpt"):
+        with pytest.raises(UserError, match="holds a run, config.yaml; --resume continues it"):
+            with run.opened():
+                pass
+        (tmp_path / name).unlink()
+    with pytest.raises(UserError, match="holds a run, config.yaml; --resume continues it"):
+        with run.opened():
+            pass
+
+
+def test_folder_without_traces(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "teacher").mkdir()
+    with run_folder(tmp_path).opened() as run:
+        assert run.begin(ms.nn.Dense(2, 2)) == 0
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_runs_in_one_folder(tmp_path, resume):
+    """The second one is refused before it writes; other ranks of the first are not, nor is who comes later."""
+    with run_folder(tmp_path / "run").opened():
+        with pytest.raises(UserError, match="is in use by another run"):
+            with run_folder(tmp_path / "run", resume).opened():
+                pass
+        with RunFolder(tmp_path / "run", "net", {}, TASK, "nobody", epochs=3, writes=False).opened():
+            pass
+    with run_folder(tmp_path / "run", resume).opened():
+        pass
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_file_system_without_locks(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+    monkeypatch.setattr("fcntl.flock", fail)
+    with run_folder(tmp_path).opened() as run:
+        assert run.begin(ms.nn.Dense(2, 2)) == 0
+
+
+def test_weights_that_are_not_finite_do_not_replace_good_ones(tmp_path):
+    net = ms.nn.Dense(2, 2)
+    run = run_folder(tmp_path)
+    run.begin(net)
+    run.save(net, net, row(1, 0.5))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    net.bias.set_data(ms.Tensor([1.0, math.inf]))
+    with pytest.raises(UserError, match="diverged at the end of epoch 2.*smaller --lr"):
+        run.save(net, net, row(2, 0.75))
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
 
 
 def row(epoch, accuracy):
@@ -444,11 +535,11 @@ def row(epoch, accuracy):
 
 
 def test_best_checkpoint_replaces_only_the_runs_own(tmp_path):
-    """A published checkpoint that lies in the output folder is not the run's to delete."""
-    (tmp_path / "net_cifar100_9999.ckpt").write_bytes(b"published")
+    """A published checkpoint that came into the output folder is not the run's to delete."""
     net = ms.nn.Dense(2, 2)
     run = run_folder(tmp_path)
-    run.start()
+    run.begin(net)
+    (tmp_path / "net_cifar100_9999.ckpt").write_bytes(b"published")
     for epoch, accuracy in enumerate((0.5, 0.25, 0.75), start=1):
         run.save(net, net, row(epoch, accuracy))
     names = sorted(path.name for path in tmp_path.glob("net*.ckpt"))
@@ -459,26 +550,26 @@ def test_columns_and_the_best_are_those_of_the_task(tmp_path):
     """Another task, whose networks are compared by something else and not every epoch."""
     net = ms.nn.Dense(2, 2)
     task = SimpleNamespace(train_metrics=(), metrics=("psnr", "ssim"))
-    run = RunFolder(tmp_path, "net_patches", {}, task, "nobody")
-    run.start()
+    run = RunFolder(tmp_path, "net_patches", {}, task, "nobody", epochs=3)
+    run.begin(net)
     for epoch, (psnr, ssim) in enumerate([(0.5, 0.1), (None, None), (0.25, 0.9)], start=1):
         run.save(net, net, {"epoch": epoch, "loss": 1.0, "test_psnr": psnr, "test_ssim": ssim,
                             "images_per_second": 2.0})
     assert (tmp_path / "metrics.csv").read_text("utf-8").splitlines() == [
         "epoch,loss,test_psnr,test_ssim,images_per_second", "1,1.0,0.5,0.1,2.0", "2,1.0,,,2.0", "3,1.0,0.25,0.9,2.0"]
     assert (tmp_path / "net_patches_5000.ckpt").exists() and (tmp_path / "curve.png").exists()
-    again = RunFolder(tmp_path, "net_patches", {}, task, "nobody")
-    assert again.resume(net) == 3 and len(again.rows) == 3 and again.best == "net_patches_5000.ckpt"
+    again = RunFolder(tmp_path, "net_patches", {}, task, "nobody", epochs=3, resume=True)
+    assert again.begin(net) == 3 and len(again.rows) == 3 and again.best == "net_patches_5000.ckpt"
 
 
 def test_a_kill_between_any_two_files_loses_nothing(tmp_path, monkeypatch):
     """Two epochs, killed before the n-th rename, then resumed: the same files as without."""
     def run_to_the_end(folder):
         net = ms.nn.Dense(2, 2, weight_init="zeros", bias_init="zeros")
-        run = run_folder(folder)
-        for epoch in range(run.resume(net) + 1, 3):
-            net.weight.set_data(net.weight + epoch)
-            run.save(net, net, row(epoch, 0.3 * epoch))
+        with run_folder(folder, resume=True).opened() as run:
+            for epoch in range(run.begin(net) + 1, 3):
+                net.weight.set_data(net.weight + epoch)
+                run.save(net, net, row(epoch, 0.3 * epoch))
 
     def content(folder):
         weights = {path.name: ms.load_checkpoint(str(path)) for path in sorted(folder.glob("*.ckpt"))}
@@ -495,7 +586,7 @@ def test_a_kill_between_any_two_files_loses_nothing(tmp_path, monkeypatch):
 
     run_to_the_end(tmp_path / "whole")
     monkeypatch.setattr(os, "replace", rename_or_die)
-    for done in range(2 * 5 + 1):
+    for done in range(2 * 5 + 2):
         folder, renames = tmp_path / str(done), iter([0] * done + [1])
         with pytest.raises(Killed):
             run_to_the_end(folder)

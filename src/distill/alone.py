@@ -41,4 +41,5 @@ def train(trainer, options, path, settings):
     net, begin_epoch = options.build(trainer.task)
     options.announce(trainer, path, "network")
     run = options.run_folder(trainer, path, KINDS[options.layer].prefix, settings)
-    trainer.fit(net, run, options.epoch_size, begin_epoch=begin_epoch)
+    with run.opened():
+        trainer.fit(net, run, begin_epoch=begin_epoch)

@@ -18,6 +18,7 @@ import dataclasses
 import mindspore as ms
 
 from src import networks
+from src.distill import warm_start
 from src.distill.weight_gradient import schedule
 from src.errors import UserError
 from src.identity import Identity
@@ -34,17 +35,24 @@ class Learner:
     seed: int
     epoch_size: int
     weight_gradient: str
+    pre_trained: str
 
     def __post_init__(self):
         if self.weight_gradient != "full" and self.layer != "l1":
             raise UserError(f"weight_gradient {self.weight_gradient} is one of layer l1 only, not of {self.layer}")
 
     def build(self, task):
-        """The network with the first weights of the seed, and what `Trainer.fit` calls before each epoch."""
+        """The network with its first weights, and what `Trainer.fit` calls before each epoch.
+
+        Raises:
+            UserError: see `src.distill.warm_start.begin_with`.
+        """
         mix, begin_epoch = schedule(self.weight_gradient, self.epoch_size)
         ms.set_seed(self.seed)
         net = networks.create(self.network, task.class_num, layer=self.layer, in_channels=task.in_channels,
                               eta=self.eta, backend=self.backend, mix=mix)
+        if self.pre_trained:
+            warm_start.begin_with(net, self.pre_trained, self.network, self.layer, task.class_num)
         return net, begin_epoch
 
     def announce(self, trainer, path, role):
@@ -56,8 +64,8 @@ class Learner:
                   f"epochs, on {ms.get_context('device_target')}, backend {self.backend}, into {path}", flush=True)
 
     def run_folder(self, trainer, path, prefix, settings):
-        """The folder of its run; `prefix` begins the name of its best checkpoint, <prefix>_<network>_<dataset>_..."""
+        """The folder of its run, not opened yet; `prefix` begins the name of its best checkpoint, see `src.kinds`."""
         task = trainer.task
         identity = Identity(self.network, self.layer, task.class_num, task.dataset, task.classes)
         return RunFolder(path, f"{prefix}_{self.network}_{task.dataset}", settings, task, identity.dumps(),
-                         writes=trainer.rank == 0)
+                         self.epoch_size, trainer.options.resume, writes=trainer.rank == 0)

@@ -31,8 +31,8 @@ from src.folding import fold
 from src.kinds import KINDS
 from src.networks import NETWORKS
 
-STUDENT_ONLY = ("layer", "eta", "epoch_size", "weight_gradient", "teacher_checkpoint_path", "inherit", "logits_weight",
-                "features_weight", "temperature")  # do not decide what a teacher becomes
+STUDENT_ONLY = ("layer", "eta", "epoch_size", "weight_gradient", "pre_trained", "teacher_checkpoint_path", "inherit",
+                "logits_weight", "features_weight", "temperature")  # do not decide what a teacher becomes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +56,13 @@ class Options(Learner):
         if not (self.logits_weight or self.features_weight or self.inherit):
             raise UserError("a teacher teaches nothing without logits_weight, features_weight or inherit")
 
+        if self.inherit and self.pre_trained:
+            raise UserError("inherit and pre_trained: the network begins with the weights of one of them")
+
     def teacher_learner(self, network, layer):
         """The teacher, as a network that learns."""
         return Learner(network, layer, self.teacher_eta, self.backend, self.seed,
-                       self.teacher_epoch_size or self.epoch_size, "full")
+                       self.teacher_epoch_size or self.epoch_size, "full", "")
 
 
 def train(trainer, options, path, settings):
@@ -72,20 +75,19 @@ def train(trainer, options, path, settings):
     """
     settings = {**settings, "teacher_epoch_size": options.teacher_epoch_size or options.epoch_size}
     student, begin_epoch = options.build(trainer.task)
-    if options.teacher_checkpoint_path:
-        teacher = trained_teacher(trainer.task, options)
-        check_pair(student, teacher, options)
-    else:
-        learner = options.teacher_learner(options.network, options.teacher)
-        teacher, _ = learner.build(trainer.task)
-        check_pair(student, teacher, options)
-        train_teacher(trainer, teacher, learner, options, path / "teacher", settings)
-    if options.inherit:
-        inherit(student, teacher)
-    options.announce(trainer, path, "student")
+    learner = options.teacher_learner(options.network, options.teacher)
+    ready = bool(options.teacher_checkpoint_path)
+    teacher = trained_teacher(trainer.task, options) if ready else learner.build(trainer.task)[0]
+    check_pair(student, teacher, options)
     kind = KINDS[options.layer]
-    trainer.fit(student, options.run_folder(trainer, path, kind.student or kind.prefix, settings), options.epoch_size,
-                distillation(teacher, options), begin_epoch)
+    run = options.run_folder(trainer, path, kind.student or kind.prefix, settings)
+    with run.opened():
+        if not ready:
+            train_teacher(trainer, teacher, learner, options, path / "teacher", settings)
+        if options.inherit:
+            inherit(student, teacher)
+        options.announce(trainer, path, "student")
+        trainer.fit(student, run, distillation(teacher, options), begin_epoch)
 
 
 def trained_teacher(task, options):
@@ -116,7 +118,8 @@ def train_teacher(trainer, teacher, learner, options, path, settings):
     settings = {key: value for key, value in settings.items() if key not in STUDENT_ONLY}
     learner.announce(trainer, path, "teacher")
     run = learner.run_folder(trainer, path, KINDS[learner.layer].prefix, settings)
-    trainer.fit(teacher, run, learner.epoch_size, objective)
+    with run.opened():
+        trainer.fit(teacher, run, objective)
 
 
 def check_pair(student, teacher, options):

@@ -75,10 +75,8 @@ def inputs(arguments):
     path = checkpoint.find_checkpoint(arguments.checkpoint_file_path)
     net, identity = loading.load(path, loading.stated(arguments))
     if identity.layer != "l1" or not pairs(net):
-        raise UserError(f"{path}: only float networks of layer l1 can be quantised")
-    for parameter in net.get_parameters():
-        if not np.isfinite(parameter.asnumpy()).all():
-            raise UserError(f"{path}: {parameter.name} has values that are not finite")
+        raise UserError(f"{path}: only float networks of layer l1 can be quantised; this one is "
+                        f"{'quantised already' if identity.layer == 'l1' else 'of layer ' + identity.layer}")
     folder = data.prepare(identity.dataset, arguments.data_path, ("train",), arguments.allow_small_dataset,
                           identity.class_num, identity.classes)
     images = calibration_images(identity, folder, arguments.calibration_size)
@@ -91,7 +89,7 @@ def save_quantised(values, path, identity):
     """Write what `quantise_network` returned. Raises UserError if it cannot be written."""
     numbers = {name: values[name] for name in ("bits", "scheme")}
     arrays = {name: value for name, value in values.items() if name not in numbers}
-    checkpoint.save_parameters(arrays, path, **numbers, identity=identity.dumps())
+    checkpoint.save_parameters(arrays, path, identity=identity.dumps(), **numbers)
 
 
 def calibration_images(identity, folder, count):

@@ -44,7 +44,7 @@ from mindspore import Tensor, nn, ops
 
 from src import kernels
 from src.adder import Adder2d
-from src.checkpoint import check_shapes
+from src.checkpoint import check_shapes, exactly
 from src.errors import UserError
 from src.folding import conv_with
 from src.pairs import Floats, pairs, put, vacate
@@ -59,20 +59,35 @@ def check(net, values, source):
 
     Args:
         net (Cell): the float network, of layer "l1".
-        values (dict): name to array, number or string.
+        values (dict): name to Tensor, array, number or string.
         source (Path): of the checkpoint, for messages.
 
+    Returns:
+        dict, name to array of the type that is said above, number or string: what `occupy` takes.
+
     Raises:
-        UserError: one is missing, unexpected or of another shape, or the quantisation is not known here.
+        UserError: one is missing, unexpected, of another shape, type or range; the quantisation is unknown.
     """
+    values = {name: _typed(name, value, source) for name, value in values.items()}
     shapes = {"bits": (), "scheme": ()}
     for pair in pairs(net):
         shapes.update({f"{pair.name}.{key}": shape for key, shape in _shapes(pair, values).items()})
     check_shapes(shapes, values, source)
-    for pair in pairs(net):
-        _check_groups(pair.name, values, source)
+    values["bits"] = int(values["bits"])
     if values["bits"] not in BITS or values["scheme"] not in SCHEMES:
         raise UserError(f"{source}: {values['bits']} bits, scheme {values['scheme']}: no quantisation that is known here")
+    for pair in pairs(net):
+        _check_integers(pair.name, values, source)
+    return values
+
+
+def _typed(name, value, source):
+    """A value in the type that its name wants; only the adder layers in floats have filters of floats."""
+    key = name.rpartition(".")[2]
+    if key == "scheme":
+        return str(value)
+    integers = key in ("bits", "group", "top") or key == "adder" and "int" in str(getattr(value, "dtype", "")).lower()
+    return exactly(value, np.uint8 if integers else np.float32, name, source)
 
 
 def _shapes(pair, values):
@@ -97,14 +112,14 @@ def _shapes(pair, values):
     return shapes
 
 
-def _check_groups(name, values, source):
-    """Every filter's group must have a ratio, and integers be bytes."""
-    group = values.get(f"{name}.group")
-    if group is None:
-        return
-    groups = len(values[f"{name}.ratio"])
-    if any(values[f"{name}.{key}"].dtype != np.uint8 for key in ("adder", "group")) or group.max() >= groups or (
-            values["scheme"] == "unsigned" and groups != 1):
+def _check_integers(name, values, source):
+    """Integers must be of so many bits, every filter's group have a ratio, and the largest integer be one."""
+    adder, group, ratio, top = (values.get(f"{name}.{key}") for key in ("adder", "group", "ratio", "top"))
+    sense = top is None or top[0] > 0
+    if group is not None:
+        sense &= (not _in_floats(adder) and adder.max() < 2 ** values["bits"] and ratio.min() > 0
+                  and group.max() < len(ratio) and (len(ratio) == 1 or values["scheme"] != "unsigned"))
+    if not sense:
         raise UserError(f"{source}: the integers of {name} make no sense")
 
 

@@ -83,8 +83,8 @@ class Progress:
         for values in self.waiting:
             loss, *metrics = map(float, values)
             if not math.isfinite(loss):
-                raise UserError(f"the loss became {loss} in epoch {self.epoch}, step {self.done + 1}; the last good "
-                                "checkpoint is kept (a smaller --lr may help)")
+                raise UserError(f"training diverged: the loss became {loss} in epoch {self.epoch}, step {self.done + 1}; "
+                                "try a smaller --lr")
             self.sums = [total + value for total, value in zip(self.sums, (loss, *metrics))]
             self.done += 1
         self.waiting, self.fetched = [], time.monotonic()

@@ -13,17 +13,18 @@
 # limitations under the License.
 # ============================================================================
 """The folder of a training run: checkpoints, settings, metrics, and all that a resumed run needs."""
+import contextlib
 import csv
 import io
-import math
 import re
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from src import checkpoint, picture, yaml_files
 from src.errors import UserError
-from src.files import remove_unfinished, replacing
+from src.files import locked, remove_unfinished, replacing
 
 STATE = "train_state.ckpt"
 
@@ -41,53 +42,76 @@ class RunFolder:
         settings (dict): options that decide the result; a resumed run must have the same.
         task: its `metrics`, of which the first says which network is best, and its `train_metrics`, see `src.tasks`.
         identity (str): what the networks are, see `src.identity`.
+        epochs (int): of the whole run.
+        resume (bool): whether it may go on with a run that is there.
         writes (bool): whether this process writes; of a distributed run only one does.
-
-    Raises:
-        OSError: the folder cannot be made.
     """
 
-    def __init__(self, path, prefix, settings, task, identity, writes=True):
+    def __init__(self, path, prefix, settings, task, identity, epochs, resume=False, writes=True):
         self.path, self.prefix, self.settings = Path(path), prefix, settings
-        self.identity, self.writes = identity, writes
+        self.identity, self.epochs, self.resume, self.writes = identity, epochs, resume, writes
         self.columns = ("epoch", "loss", *(f"train_{name}" for name in task.train_metrics),
                         *(f"test_{name}" for name in task.metrics), "images_per_second")
         self.deciding = f"test_{task.metrics[0]}"
         self.best, self.best_value, self.rows = "", -1.0, []
+
+    @contextlib.contextmanager
+    def opened(self):
+        """Make the folder and keep others out of it: `with run.opened(): ...`, before anything is done for the run.
+
+        Raises:
+            UserError: another process is in it; it holds a run that may not be resumed, or what a run leaves but no
+                state, which would be overwritten; the run had other settings.
+            OSError: the folder cannot be made.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path) if self.writes else contextlib.nullcontext():
+            if self.writes:
+                self._check()
+                remove_unfinished(self.path)
+            yield self
 
-    def start(self):
-        """Begin a new run; return 0, the epochs done. Raises UserError if the folder holds one already."""
-        if (self.path / STATE).exists():
-            raise UserError(f"{self.path} holds a run; --resume continues it, another --output_path keeps it")
-        if self.writes:
-            self._write("config.yaml", yaml.safe_dump(self.settings, sort_keys=False))
-        return 0
+    def _check(self):
+        """Refuse to overwrite; raises UserError, see `opened`."""
+        found = [name for name in ("config.yaml", "metrics.csv", "curve.png") if (self.path / name).exists()]
+        found += sorted(path.name for path in self.path.glob("*.ckpt"))
+        if STATE not in found and found not in ([], ["config.yaml"]):  # which a kill at the start leaves
+            raise UserError(f"{self.path} holds {found[-1]} but no {STATE} to resume from; take another --output_path, "
+                            "with --pre_trained to begin with the weights of a checkpoint")
+        if self.resume and found:
+            self._check_settings()
+        elif found == ["config.yaml", STATE] and self._take_extras(self._load_state()) == 0:
+            pass  # it ended in its first epoch: there is nothing to lose
+        elif found:
+            raise UserError(f"{self.path} holds a run, {found[0]}; --resume continues it, another --output_path keeps it")
 
-    def resume(self, train_step):
-        """Continue where the last whole epoch ended.
+    def begin(self, train_step):
+        """Begin where the last whole epoch ended; return the number of epochs done, 0 in a new run.
 
         Args:
             train_step (Cell): receives network and optimizer state.
 
-        Returns:
-            int, epochs done; 0 where the folder holds no run yet.
-
         Raises:
-            UserError: other settings than before, or a damaged state.
+            UserError: a damaged state, or one of another run; it cannot be written.
         """
+        if self.resume and (self.path / STATE).exists():
+            return self._continue(train_step)
         if self.writes:
-            remove_unfinished(self.path)
-        if not (self.path / STATE).exists():
-            return self.start()
-        self._check_settings()
-        state = checkpoint.load_parameters(self.path / STATE)
+            self._write("config.yaml", yaml.safe_dump(self.settings, sort_keys=False))
+            self._save_state(train_step, 0)
+        return 0
+
+    def _continue(self, train_step):
+        state = self._load_state()
         if state.pop("identity", self.identity) != self.identity:
             raise UserError(f"the run in {self.path} was of another network, or of data with other classes")
         epoch = self._take_extras(state)
         checkpoint.fill(train_step, state, self.path / STATE)
-        self.rows = self._read_rows(epoch)
+        self.rows = self._read_rows(epoch) if epoch else []
         return epoch
+
+    def _load_state(self):
+        return checkpoint.load_parameters(self.path / STATE)
 
     def save(self, train_step, net, row):
         """Keep the state after an epoch; `row` has the values of the columns, None where there was no evaluation.
@@ -95,8 +119,11 @@ class RunFolder:
         The state comes last: whatever a kill leaves undone, the repeated epoch does again.
 
         Raises:
-            UserError: a file cannot be written.
+            UserError: a file cannot be written; a weight is not finite, and what is there is kept.
         """
+        if not all(np.isfinite(value.asnumpy()).all() for value in train_step.get_parameters()):
+            raise UserError(f"training diverged at the end of epoch {row['epoch']}: the weights are not finite; "
+                            "try a smaller --lr")
         value = row[self.deciding]
         if value is not None and value > self.best_value:
             self._save_best(net, value)
@@ -108,9 +135,12 @@ class RunFolder:
         writer.writerows(self.rows)
         self._write("metrics.csv", table.getvalue())
         self._draw()
+        self._save_state(train_step, row["epoch"])
+
+    def _save_state(self, train_step, epoch):
         # `best_accuracy` is of whichever metric decides; so it was named since ever.
-        checkpoint.save_parameters(train_step.parameters_dict(), self.path / STATE, epoch=row["epoch"], best=self.best,
-                                   best_accuracy=self.best_value, identity=self.identity)
+        checkpoint.save_parameters(train_step.parameters_dict(), self.path / STATE, identity=self.identity, epoch=epoch,
+                                   best=self.best, best_accuracy=self.best_value)
 
     def _save_best(self, net, value):
         name = f"{self.prefix}_{round(value * 10_000):04d}.ckpt"
@@ -128,19 +158,22 @@ class RunFolder:
         changed = [f"{key} {before[key]} -> {value}" for key, value in self.settings.items()
                    if before.get(key, value) != value]
         if changed:
-            raise UserError(f"the run in {self.path} had other settings: {', '.join(changed)}")
+            raise UserError(f"the run in {self.path} had other settings: {', '.join(changed)}; to go on from its "
+                            f"weights, give another --output_path and --pre_trained {self.path / 'last.ckpt'}")
 
     def _take_extras(self, state):
         """Take from a state what is no parameter: the epoch, which is returned, and the best network."""
+        path = self.path / STATE
         try:
             epoch, best, value = (state.pop(key) for key in ("epoch", "best", "best_accuracy"))
-            epoch, self.best, self.best_value = int(epoch), str(best), float(value)
-            ours = re.fullmatch(rf"{re.escape(self.prefix)}_\d{{4,}}\.ckpt", self.best)  # it will be removed one day
-            if epoch < 1 or not math.isfinite(self.best_value) or not (ours or self.best == ""):
+            epoch, value = (float(checkpoint.exactly(number, float, "", path)) for number in (epoch, value))
+            ours = re.fullmatch(rf"{re.escape(self.prefix)}_\d{{4,}}\.ckpt", best)  # it will be removed one day
+            if epoch not in range(self.epochs + 1) or not (ours or best == ""):
                 raise ValueError
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{self.path / STATE} is no training state of this run") from error
-        return epoch
+        except (KeyError, TypeError, ValueError, UserError) as error:
+            raise UserError(f"{path} is no training state of this run") from error
+        self.best, self.best_value = best, value
+        return int(epoch)
 
     def _read_rows(self, epoch):
         """The rows up to an epoch."""

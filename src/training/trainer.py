@@ -45,23 +45,22 @@ class Trainer:
         self.task, self.options, self.rank, self.ranks = task, options, rank, ranks
         self.steps = task.steps
 
-    def fit(self, net, run, epochs, objective=None, begin_epoch=None):
+    def fit(self, net, run, objective=None, begin_epoch=None):
         """Train a network to the end, or what is left of it.
 
         Args:
             net (Cell): the network; it receives the weights of a run that is resumed.
-            run (RunFolder): where it goes.
-            epochs (int): of the whole run.
+            run (RunFolder): where it goes, opened.
             objective (Cell): what the task's loss adds to itself.
             begin_epoch: called with the number of each epoch, from 1 on, before it.
 
         Raises:
             UserError: see `RunFolder` and `Progress`.
         """
-        options = self.options
+        options, epochs = self.options, run.epochs
         optimizer = sgd(net, epochs * self.steps, options.lr, options.momentum, options.weight_decay)
         step = TrainStep(self.task.loss(net, objective), optimizer, self.ranks)
-        done = run.resume(step) if options.resume else run.start()
+        done = run.begin(step)
         progress = Progress(epochs, self.steps, self.task, self.ranks, show=self.rank == 0)
         for epoch in range(done + 1, epochs + 1):
             if begin_epoch:

@@ -1,0 +1,55 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""Training that goes on from the weights of a checkpoint: fine-tuning, or more epochs."""
+from src import checkpoint, identity
+from src.errors import UserError
+
+
+def begin_with(net, path, network, layer, class_num):
+    """Give a network the weights and statistics of a checkpoint; where the classes are others, its head stays as it is.
+
+    The head is what has another shape because its first axis is the number of classes.
+
+    Args:
+        net (Cell): the network.
+        path (str): the checkpoint, or a folder that holds one best checkpoint.
+        network, layer (str): what `net` is, see `src.identity`.
+        class_num (int): classes of `net`.
+
+    Raises:
+        UserError: there is no such checkpoint; it is damaged, quantised, or of another network or layer.
+    """
+    path = checkpoint.find_checkpoint(path)
+    parameters = checkpoint.load_parameters(path)
+    known = identity.take(parameters, path)
+    if known is None:
+        identity.check_name(path, layer)
+    elif (known.network, known.layer) != (network, layer):
+        raise UserError(f"pre_trained: {path} is {known.network} of layer {known.layer}, not {network} of layer {layer}; "
+                        f"say --network {known.network} --layer {known.layer}")
+    head = _head(checkpoint.weights(net), parameters, class_num)
+    kept = {name: value for name, value in net.parameters_dict().items()
+            if name in head or name not in checkpoint.weights(net)}
+    checkpoint.fill(net, {**parameters, **kept}, path)
+    if head:
+        print(f"pre_trained: {path} has other classes; the head ({', '.join(head)}) begins at random", flush=True)
+
+
+def _head(weights, parameters, class_num):
+    """Names of the parameters that differ in the number of classes, if they agree on that of the checkpoint."""
+    shapes = {name: tuple(getattr(parameters.get(name), "shape", ())) for name in weights}
+    head = [name for name, value in weights.items() if value.shape[:1] == (class_num,) and shapes[name]
+            and shapes[name][0] != class_num and shapes[name][1:] == value.shape[1:]]
+    return head if len({shapes[name][0] for name in head}) == 1 else []
