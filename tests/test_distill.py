@@ -29,7 +29,7 @@ from src.distill.ngd import CentreLoss, Distillation, inherit
 from src.errors import UserError
 from src.folding import fold
 from src.identity import Identity
-from src.res20_adder import FEATURES, resnet20
+from src.res20_adder import resnet20
 from src.tasks.classification import Loss
 from src.training.step import TrainStep, sgd
 
@@ -215,7 +215,7 @@ def test_student_learns_and_teacher_stays(backend):
 def test_centres_follow_the_features_of_training():
     ms.set_context(mode=ms.GRAPH_MODE)
     net = resnet20(CLASSES, backend="kernel", layer="l2").set_train()
-    centre_loss = CentreLoss(CLASSES, FEATURES, 0.01, 0.1)
+    centre_loss = CentreLoss(CLASSES, net.feature_size, 0.01, 0.1)
     step = TrainStep(Loss(net, centre_loss), sgd(net, 30, 0.1, 0.9, 5e-4))
     for _ in range(2):
         step(ms.Tensor(images(8)), ms.Tensor(np.full(8, 3, np.int32)))
