@@ -92,7 +92,7 @@ def test_every_norm_stands_behind_a_layer(name):
 
 
 @pytest.mark.parametrize("layer", KINDS)
-@every_network
+@pytest.mark.parametrize("name", SMALL)
 def test_kinds(name, layer):
     """The logits of both modes, and features that the head takes."""
     ms.set_seed(1)
