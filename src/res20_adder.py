@@ -21,16 +21,14 @@ from mindspore import nn, ops
 from src import kinds
 from src.pairs import Floats
 
-FEATURES = 64  # size of the features before the last layer
-
-
-def resnet20(class_num=10, layer="l1", in_channels=3, **options):
+def resnet20(class_num=10, layer="l1", in_channels=3, width=1, **options):
     """Adder ResNet-20: images [N, in_channels, 32, 32] to logits [N, class_num].
 
     Args:
         class_num (int): number of classes.
         layer (str): of the blocks, a key of `src.kinds.KINDS`; "conv" makes the ordinary ResNet-20.
         in_channels (int): of an image.
+        width (int): how many times the usual 16, 32 and 64 channels the stages have.
         options: eta, backend and mix of `src.kinds.sockets`.
 
     Returns:
@@ -40,17 +38,22 @@ def resnet20(class_num=10, layer="l1", in_channels=3, **options):
         KeyError: unknown layer.
         ValueError, BuildError: see `src.adder.adder2d_function`.
     """
-    return ResNet(class_num, (3, 3, 3), (16, 32, FEATURES), in_channels, *kinds.sockets(layer, **options))
+    return _resnet(3, class_num, layer, in_channels, width, options)
 
 
-def resnet32(class_num=10, layer="l1", in_channels=3, **options):
+def resnet32(class_num=10, layer="l1", in_channels=3, width=1, **options):
     """Adder ResNet-32: the same with five blocks in a stage. Arguments as those of `resnet20`."""
-    return ResNet(class_num, (5, 5, 5), (16, 32, FEATURES), in_channels, *kinds.sockets(layer, **options))
+    return _resnet(5, class_num, layer, in_channels, width, options)
 
 
-def resnet56(class_num=10, layer="l1", in_channels=3, **options):
+def resnet56(class_num=10, layer="l1", in_channels=3, width=1, **options):
     """Adder ResNet-56: the same with nine blocks in a stage. Arguments as those of `resnet20`."""
-    return ResNet(class_num, (9, 9, 9), (16, 32, FEATURES), in_channels, *kinds.sockets(layer, **options))
+    return _resnet(9, class_num, layer, in_channels, width, options)
+
+
+def _resnet(blocks, class_num, layer, in_channels, width, options):
+    channels = tuple(width * channels for channels in (16, 32, 64))
+    return ResNet(class_num, (blocks,) * 3, channels, in_channels, *kinds.sockets(layer, **options))
 
 
 class ResNet(nn.Cell):

@@ -24,12 +24,12 @@ from mindspore import ops
 from src import checkpoint
 from src.checkpoint import save_parameters
 from src.config import get_config, pick
-from src.distill import METHODS, ngd, weight_gradient
+from src.distill import METHODS, losses, ngd, weight_gradient
 from src.distill.ngd import CentreLoss, Distillation, inherit
 from src.errors import UserError
 from src.folding import fold
 from src.identity import Identity
-from src.res20_adder import FEATURES, resnet20
+from src.res20_adder import resnet20
 from src.tasks.classification import Loss
 from src.training.step import TrainStep, sgd
 
@@ -105,11 +105,49 @@ class Teacher(ms.nn.Cell):
         return self.known_logits
 
 
+def parts(**options):
+    """Options of `Distillation`, the parts that are not named being off."""
+    return SimpleNamespace(**{"logits_weight": 0.0, "logits_loss": "kd", "dkd_beta": 2.0, "standardise_logits": False,
+                              "temperature": 4.0, "features_weight": 0.0, "direction_weight": 0.0, **options})
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("options", [
+    {"logits_weight": 0.3}, {"logits_weight": 0.3, "logits_loss": "dkd"}, {"logits_weight": 0.3, "standardise_logits": True},
+    {"features_weight": 0.2}, {"direction_weight": 0.7},
+    {"logits_weight": 0.3, "logits_loss": "dkd", "standardise_logits": True, "direction_weight": 0.7}], ids=str)
+def test_parts(options, mode):
+    """Each alone and together: what `src.distill.losses` gives, weighted."""
+    ms.set_context(mode=mode)
+    (features, logits, labels), (wanted, target, _) = ([ms.Tensor(value) for value in batch(seed)] for seed in (0, 1))
+    means = np.random.default_rng(2).uniform(0, 2, (CLASSES, 5)).astype(np.float32)
+    got = Distillation(Teacher(wanted, target), means, parts(**options))(None, labels, features, logits)
+    if options.get("standardise_logits"):
+        logits, target = losses.standardised(logits), losses.standardised(target)
+    terms = {"logits_weight": losses.LOGITS_LOSSES[options.get("logits_loss", "kd")](logits, target, labels, 4.0, 2.0),
+             "features_weight": losses.distance(features, wanted),
+             "direction_weight": losses.direction(features, wanted, labels, ms.Tensor(means))}
+    assert float(got) == pytest.approx(sum(options.get(name, 0) * float(term) for name, term in terms.items()), rel=1e-5)
+
+
+def test_class_means():
+    """Over all batches; a class without images has zeros."""
+    random = np.random.default_rng(0)
+    features, labels = random.normal(0, 1, (6, 4, 5, 1, 1)).astype(np.float32), random.integers(1, CLASSES, (6, 4))
+    batches = SimpleNamespace(create_tuple_iterator=lambda num_epochs: (
+        (ms.Tensor(one), ms.Tensor(two, ms.int32)) for one, two in zip(features, labels)))
+    net = SimpleNamespace(feature_size=5, features=lambda images: images)
+    means = ngd.class_means(net, batches, CLASSES)
+    for label in range(CLASSES):
+        own = features[labels == label][:, :, 0, 0]
+        np.testing.assert_allclose(means[label], own.mean(0) if len(own) else 0, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_distillation(mode):
     ms.set_context(mode=mode)
     (features, logits, labels), (wanted_features, wanted_logits, _) = batch(0), batch(1)
-    loss = Distillation(Teacher(wanted_features, wanted_logits), 0.6, 0.4, 4.0)
+    loss = Distillation(Teacher(wanted_features, wanted_logits), None, parts(logits_weight=0.6, features_weight=0.4))
 
     target, own = softmax(wanted_logits.astype(np.float64) / 4), softmax(logits.astype(np.float64) / 4)
     divergence = 16 * (target * np.log(target / own)).sum(1).mean()
@@ -125,7 +163,7 @@ def test_distillation(mode):
 
 def test_nothing_to_learn_from_an_equal():
     features, logits, labels = batch()
-    loss = Distillation(Teacher(features, logits), 1.0, 1.0, 4.0)
+    loss = Distillation(Teacher(features, logits), None, parts(logits_weight=1.0, features_weight=1.0))
     assert abs(float(loss(None, ms.Tensor(labels), ms.Tensor(features), ms.Tensor(logits)))) < 1e-5
 
 
@@ -164,7 +202,7 @@ def test_student_learns_and_teacher_stays(backend):
     steps = 12 if backend == "kernel" else 1
     teacher = fold(teacher, backend)
     before = [value.asnumpy().copy() for value in teacher.get_parameters()]
-    step = TrainStep(Loss(student, Distillation(teacher, 1.0, 0.1, 4.0)), sgd(student, 30, 0.1, 0.9, 5e-4))
+    step = TrainStep(Loss(student, Distillation(teacher, None, parts(logits_weight=1.0, features_weight=0.1))), sgd(student, 30, 0.1, 0.9, 5e-4))
     data = ms.Tensor(images(16)), ms.Tensor(np.arange(16, dtype=np.int32) % CLASSES)
     weights = student.layer1[0].conv1.adder.asnumpy().copy()
     losses = [float(step(*data)[0]) for _ in range(steps)]
@@ -177,7 +215,7 @@ def test_student_learns_and_teacher_stays(backend):
 def test_centres_follow_the_features_of_training():
     ms.set_context(mode=ms.GRAPH_MODE)
     net = resnet20(CLASSES, backend="kernel", layer="l2").set_train()
-    centre_loss = CentreLoss(CLASSES, FEATURES, 0.01, 0.1)
+    centre_loss = CentreLoss(CLASSES, net.feature_size, 0.01, 0.1)
     step = TrainStep(Loss(net, centre_loss), sgd(net, 30, 0.1, 0.9, 5e-4))
     for _ in range(2):
         step(ms.Tensor(images(8)), ms.Tensor(np.full(8, 3, np.int32)))

@@ -114,6 +114,31 @@ def test_loss(mode):
         np.testing.assert_allclose(gradient.asnumpy(), (probabilities - np.eye(3)[labels]) / 2 + slope, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+def test_smoothed_and_mixed_loss(mode):
+    """Targets of one classes' share and all classes' share; images and targets in pairs, the first with the last."""
+    ms.set_context(mode=mode)
+    random = np.random.default_rng(0)
+    x, labels, share = random.standard_normal((5, 3)).astype(np.float32), np.array([0, 2, 1, 1, 0], np.int32), 0.3
+    logits = 2.0 * (share * x + (1 - share) * x[::-1]) + 1
+    target = share * np.eye(3)[labels] + (1 - share) * np.eye(3)[labels[::-1]]
+    target = 0.8 * target + 0.2 / 3
+    log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    got, accuracy = Loss(Linear(), label_smoothing=0.2)(ms.Tensor(x), ms.Tensor(labels), ms.Tensor(np.float32(share)))
+    assert float(got) == pytest.approx(-(target * log_probabilities).sum(1).mean(), rel=1e-5)
+    assert float(accuracy) == pytest.approx((logits.argmax(1) == labels).mean())
+
+
+def test_shares_of_mixup(options):
+    """One for each batch, decided by seed and epoch, of the beta distribution, and the same images as without."""
+    tasks = [Classification(dataclasses.replace(options, mixup=alpha, batch_size=16), (32, 32)) for alpha in (0, 0.4)]
+    plain, mixed, again, second = (content(task.batches(epoch)) for task, epoch in zip([*tasks, *tasks[1:] * 2], (1, 1, 1, 2)))
+    shares, same, others = (np.array([batch[2] for batch in batches]) for batches in (mixed, again, second))
+    assert np.array_equal(shares, same) and not np.array_equal(shares, others) and len(shares) == 160
+    assert abs(shares.mean() - 0.5) < 0.1 and abs(shares.std() - (0.25 / 1.8) ** 0.5) < 0.05
+    assert all(np.array_equal(batch[0], other[0]) for batch, other in zip(plain, mixed))
+
+
 def test_equal_logits_are_ranked_as_by_numpy():
     data = [(ms.Tensor(np.zeros((2, 7), np.float32)), ms.Tensor(np.array([0, 6], np.int32)))]
 

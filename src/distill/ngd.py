@@ -21,18 +21,22 @@ import argparse
 import dataclasses
 
 import mindspore as ms
+import numpy as np
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 
 from src import checkpoint, identity
+from src.distill import losses
 from src.distill.learner import Learner
 from src.errors import UserError
 from src.folding import fold
 from src.kinds import KINDS
 from src.networks import NETWORKS
 
+# Do not decide what a teacher becomes:
 STUDENT_ONLY = ("layer", "eta", "epoch_size", "weight_gradient", "pre_trained", "teacher_checkpoint_path", "inherit",
-                "logits_weight", "features_weight", "temperature")  # do not decide what a teacher becomes
+                "logits_weight", "logits_loss", "dkd_beta", "standardise_logits", "temperature", "features_weight",
+                "direction_weight")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,18 +50,26 @@ class Options(Learner):
     inter_weight: float
     inherit: bool
     logits_weight: float
-    features_weight: float
+    logits_loss: str
+    dkd_beta: float
+    standardise_logits: bool
     temperature: float
+    features_weight: float
+    direction_weight: float
 
     def __post_init__(self):
         super().__post_init__()
         if self.teacher == "none" and not self.teacher_checkpoint_path:
             raise UserError("method ngd needs a teacher: --teacher, or --teacher_checkpoint_path of a trained one")
-        if not (self.logits_weight or self.features_weight or self.inherit):
-            raise UserError("a teacher teaches nothing without logits_weight, features_weight or inherit")
-
+        if not (self.imitates or self.inherit):
+            raise UserError("a teacher teaches nothing without logits_weight, features_weight, direction_weight or inherit")
         if self.inherit and self.pre_trained:
             raise UserError("inherit and pre_trained: the network begins with the weights of one of them")
+
+    @property
+    def imitates(self):
+        """Whether the student is drawn to what the teacher says of the same images."""
+        return bool(self.logits_weight or self.features_weight or self.direction_weight)
 
     def teacher_learner(self, network, layer):
         """The teacher, as a network that learns."""
@@ -87,7 +99,7 @@ def train(trainer, options, path, settings):
         if options.inherit:
             inherit(student, teacher)
         options.announce(trainer, path, "student")
-        trainer.fit(student, run, distillation(teacher, options), begin_epoch)
+        trainer.fit(student, run, distillation(teacher, options, trainer.task), begin_epoch)
 
 
 def trained_teacher(task, options):
@@ -128,17 +140,29 @@ def check_pair(student, teacher, options):
     if options.inherit and shapes[0] != shapes[1]:
         raise UserError(f"inherit: {options.network} of layer {options.layer} cannot begin with the weights of another "
                         "network or kind of layers")
-    if options.features_weight and student.feature_size != teacher.feature_size:
-        raise UserError(f"features_weight: {student.feature_size} features of the student cannot be drawn to "
-                        f"{teacher.feature_size} of the teacher")
+    for name in ("features_weight", "direction_weight"):
+        if getattr(options, name) and student.feature_size != teacher.feature_size:
+            raise UserError(f"{name}: {student.feature_size} features of the student cannot be drawn to "
+                            f"{teacher.feature_size} of the teacher")
 
 
-def distillation(teacher, options):
+def distillation(teacher, options, task):
     """What the student imitates, if anything."""
-    if not (options.logits_weight or options.features_weight):
+    if not options.imitates:
         return None
-    return Distillation(fold(teacher, options.backend), options.logits_weight, options.features_weight,
-                        options.temperature)
+    teacher = fold(teacher, options.backend)
+    means = class_means(teacher, task.batches(1), task.class_num) if options.direction_weight else None
+    return Distillation(teacher, means, options)
+
+
+def class_means(net, batches, class_num):
+    """The mean of a network's features in each class, [class_num, D] float32, over all batches."""
+    sums, counts = np.zeros((class_num, net.feature_size)), np.zeros(class_num)
+    for images, labels in batches.create_tuple_iterator(num_epochs=1):
+        features, labels = net.features(images).asnumpy()[:, :, 0, 0], labels.asnumpy()
+        np.add.at(sums, labels, features)
+        counts += np.bincount(labels, minlength=class_num)
+    return (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
 
 
 class CentreLoss(nn.Cell):
@@ -185,31 +209,34 @@ class CentreLoss(nn.Cell):
 
 
 class Distillation(nn.Cell):
-    """The student's imitation of a trained teacher, on the same images.
-
-    logits_weight * T^2 * KL(softmax(teacher / T) || softmax(student / T)) (arXiv 1503.02531) + features_weight * mean
-    |f_student - f_teacher|^2 / 2, the teacher's features being what it was trained to cluster.
+    """The student's imitation of a trained teacher, on the same images: the parts of `src.distill.losses`, weighted.
 
     Args:
         teacher (Cell): in evaluation mode, with `features` and `head`, see `src.networks.create`.
-        logits_weight, features_weight (float): weights of the two terms.
-        temperature (float): T.
+        means (ndarray): of the teacher's features in each class, [class_num, D]; for options.direction_weight only.
+        options (Options): its weights, of which 0 leaves a part out, and what `logits_loss` takes.
     """
 
-    def __init__(self, teacher, logits_weight, features_weight, temperature):
+    def __init__(self, teacher, means, options):
         super().__init__()
-        self.teacher, self.temperature = teacher, temperature
-        self.logits_weight, self.features_weight = logits_weight, features_weight
+        self.teacher, self.means = teacher, None if means is None else ms.Tensor(means)
+        self.logits_weight, self.logits_loss = options.logits_weight, losses.LOGITS_LOSSES[options.logits_loss]
+        self.standardise, self.temperature, self.beta = options.standardise_logits, options.temperature, options.dkd_beta
+        self.features_weight, self.direction_weight = options.features_weight, options.direction_weight
 
     def construct(self, images, labels, features, logits):
         wanted = ops.stop_gradient(self.teacher.features(images))
-        target = ops.softmax(ops.stop_gradient(self.teacher.head(wanted)) / self.temperature, 1)
-        log_ratio = ops.log(target + 1e-12) - ops.log_softmax(logits / self.temperature, 1)
-        divergence = (target * log_ratio).sum(1).mean() * self.temperature ** 2
-        if not self.features_weight:  # then the teacher's may be of another size
-            return self.logits_weight * divergence
-        distance = 0.5 * ((features - wanted) * (features - wanted)).sum(1).mean()
-        return self.logits_weight * divergence + self.features_weight * distance
+        loss = 0.0
+        if self.logits_weight:
+            target = ops.stop_gradient(self.teacher.head(wanted))
+            if self.standardise:
+                target, logits = losses.standardised(target), losses.standardised(logits)
+            loss = loss + self.logits_weight * self.logits_loss(logits, target, labels, self.temperature, self.beta)
+        if self.features_weight:
+            loss = loss + self.features_weight * losses.distance(features, wanted)
+        if self.direction_weight:
+            loss = loss + self.direction_weight * losses.direction(features, wanted, labels, self.means)
+        return loss
 
 
 def inherit(student, teacher):

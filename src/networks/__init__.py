@@ -14,6 +14,7 @@
 # ============================================================================
 """The networks: the only table of them. A new one is its file and a line here."""
 import dataclasses
+from functools import partial
 from typing import Callable
 
 from src.networks.lenet import lenet5_bn
@@ -41,6 +42,8 @@ class Network:
 
 NETWORKS = {
     "resnet20": Network(resnet20, (32, 32)),
+    "resnet20_w2": Network(partial(resnet20, width=2), (32, 32)),
+    "resnet20_w4": Network(partial(resnet20, width=4), (32, 32)),
     "resnet32": Network(resnet32, (32, 32)),
     "resnet56": Network(resnet56, (32, 32)),
     "vgg_small": Network(vgg_small, (32, 32)),

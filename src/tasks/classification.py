@@ -16,6 +16,7 @@
 import dataclasses
 
 import mindspore as ms
+import mindspore.dataset as ds
 import numpy as np
 from mindspore import nn, ops
 
@@ -33,6 +34,8 @@ class Options:
     num_parallel_workers: int
     batch_size: int
     seed: int
+    label_smoothing: float
+    mixup: float
 
 
 class Classification:
@@ -73,14 +76,22 @@ class Classification:
     def batches(self, epoch):
         """Images and labels of an epoch, in an order and with an augmentation that seed and epoch decide.
 
+        With mixup also what share of each batch is its own images, see `Loss`.
+
         Raises:
             UserError: see `src.data.create_dataset`.
         """
-        return self._data("train", seed=self.options.seed * 10_000 + epoch, shards=self.ranks, shard_id=self.rank)
+        seed = self.options.seed * 10_000 + epoch
+        batches = self._data("train", seed=seed, shards=self.ranks, shard_id=self.rank)
+        if not self.options.mixup:
+            return batches
+        random = np.random.Generator(np.random.PCG64([seed, self.rank]))
+        shares = random.beta(self.options.mixup, self.options.mixup, batches.get_dataset_size()).astype(np.float32)
+        return batches.zip(ds.NumpySlicesDataset(shares, ["share"], shuffle=False))
 
     def loss(self, net, objective=None):
         """The training loss of a network, see `Loss`."""
-        return Loss(net, objective)
+        return Loss(net, objective, self.options.label_smoothing)
 
     def evaluate(self, net):
         """Top-1 and top-5 accuracy (0..1) of a network on the test images, or on those that are held out."""
@@ -100,20 +111,28 @@ class Classification:
 class Loss(nn.Cell):
     """Images [N, C, H, W] and labels [N] to the mean cross-entropy, plus the objective, and the accuracy (0..1).
 
+    With a third input, a share (0..1), the network sees share * images + (1 - share) * images in reverse order, and the
+    cross-entropy is mixed likewise (mixup, arXiv 1710.09412); accuracy and objective go by the labels as they are.
+
     Args:
         net (Cell): with `features` and `head`, see `src.networks.create`.
         objective (Cell): (images, labels, features, logits) to a number that is added to the loss; none if not given.
+        label_smoothing (float): share of the target that is spread over all classes (arXiv 1512.00567).
     """
 
-    def __init__(self, net, objective=None):
+    def __init__(self, net, objective=None, label_smoothing=0.0):
         super().__init__(auto_prefix=False)  # parameters keep the names they have in the network
         self.net, self.objective = net, objective
-        self.cross_entropy = nn.CrossEntropyLoss()
+        self.cross_entropy = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
 
-    def construct(self, images, labels):
+    def construct(self, images, labels, share=None):
+        if share is not None:
+            images = share * images + (1.0 - share) * ops.flip(images, (0,))
         features = self.net.features(images)
         logits = self.net.head(features)
         loss = self.cross_entropy(logits, labels)
+        if share is not None:
+            loss = share * loss + (1.0 - share) * self.cross_entropy(logits, ops.flip(labels, (0,)))
         if self.objective is not None:
             loss = loss + self.objective(images, labels, features, logits)
         return loss, ops.mean((ops.stop_gradient(logits).argmax(1) == labels).astype(ms.float32))
