@@ -451,7 +451,7 @@ def test_full_disk_is_one_line_and_loses_nothing(data, tmp_path):
 def _limit_file_size():
     import resource
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
 
 def run_folder(path, resume=False):
