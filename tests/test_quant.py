@@ -73,6 +73,12 @@ def fixture_net(images):
     return net.set_train(False)
 
 
+@pytest.fixture(name="eight", scope="module")
+def fixture_eight(net, images):
+    """Its parameters in 8 bits."""
+    return quantise_network(net, images, 8)
+
+
 @pytest.fixture(name="layer")
 def fixture_layer():
     """Inputs, never negative, and weights of every kind: negative, within the inputs' range, and beyond it."""
@@ -218,9 +224,9 @@ def test_layer_that_would_be_lost(images):
     ({"layer1.0.conv1.scale": None}, "missing: layer1.0.conv1.scale"),
     ({"extra": np.ones(1, np.float32)}, "unexpected: extra"),
     ({"layer1.0.conv1.adder": np.ones((16, 16, 3), np.uint8)}, "of another shape: layer1.0.conv1.adder")])
-def test_checkpoint_that_does_not_fit(net, images, change, words):
+def test_checkpoint_that_does_not_fit(eight, change, words):
     """One line, which says what."""
-    parameters = {**quantise_network(net, images, 8), **change}
+    parameters = {**eight, **change}
     parameters = {name: value for name, value in parameters.items() if value is not None}
     with pytest.raises(UserError, match=words):
         check(resnet20(10, backend="composed"), parameters, Path("a.ckpt"))
@@ -242,16 +248,16 @@ def test_checkpoint_that_does_not_fit(net, images, change, words):
     ("layer1.0.conv1.adder", lambda value: value.astype(np.int32) - 300, "layer1.0.conv1.adder is of type int32"),
     ("layer1.0.conv1.adder", lambda value: value.astype(np.float32), "the integers of layer1.0.conv1 make no sense"),
     ("fc.bias", lambda value: value * np.nan, "fc.bias has values that are not finite")], ids=str)
-def test_fields_that_make_no_sense(net, images, name, change, words):
+def test_fields_that_make_no_sense(eight, name, change, words):
     """Each is refused by its name before it is used."""
-    parameters = quantise_network(net, images, 8)
+    parameters = dict(eight)
     parameters[name] = change(parameters.get(name))
     with pytest.raises(UserError, match=f"a.ckpt: {words}|a.ckpt does not fit the network: {words}"):
         check(resnet20(10, backend="composed"), parameters, Path("a.ckpt"))
 
 
-def test_integers_of_more_bits(net, images):
-    parameters = {**quantise_network(net, images, 8), "bits": 6}
+def test_integers_of_more_bits(eight):
+    parameters = {**eight, "bits": 6}
     with pytest.raises(UserError, match="the integers of layer1.0.conv1 make no sense"):
         check(resnet20(10, backend="composed"), parameters, Path("a.ckpt"))
 
