@@ -23,10 +23,11 @@ import os
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn, ops
+from mindspore import ops
 
 from src.kernels.build import cpu_library
 from src.kernels.geometry import Geometry, shape_of
+from src.kernels.precision import Float32
 
 F32, U8, I32 = "Float32", "UInt8", "Int32"
 
@@ -131,7 +132,7 @@ OPERATIONS = {"forward": forward, "input_grad": input_grad, "weight_grad": weigh
               "int8_quantised": int8_quantised}
 
 
-class Kernel(nn.Cell):
+class Kernel(Float32):
     """One function of the library, called with its inputs.
 
     Args:
