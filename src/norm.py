@@ -76,7 +76,7 @@ class BatchNormAct2d(Float32, nn.BatchNorm2d):
         return self.gamma, self.beta, self.moving_mean, self.moving_variance
 
 
-class FusedBatchNorm(nn.Cell):
+class FusedBatchNorm(Float32):
     """Batch norm in training, and ReLU if wanted, in the kernel; see `src.kernels.operations.batch_norm`.
 
     Args:

@@ -99,7 +99,7 @@ class Shift2d(Float32):
         return self.convolution(self.fixed_point(x.astype(ms.float32)), self.powers(self.shift, self.sign))
 
 
-class FixedPoint(nn.Cell):
+class FixedPoint(Float32):
     """x rounded down to a multiple of 2^-16; the gradient passes straight through.
 
     The published code also clips x to 16 bits before the point, which nothing behind a norm needs.
@@ -116,7 +116,7 @@ class FixedPoint(nn.Cell):
         return (dout,)
 
 
-class Powers(nn.Cell):
+class Powers(Float32):
     """The weights w = sign(round(sign)) * 2^round(shift), shift clamped to [lowest, 0]; straight through all of these,
 
     dshift = dw * w * ln 2, and dsign = dw, not dw * 2^round(shift): however small a weight is, its sign can change.

@@ -29,6 +29,7 @@ MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
 WAYS = {"O1": lambda net: amp.auto_mixed_precision(net, "O1"), "O2": lambda net: amp.auto_mixed_precision(net, "O2"),
         "O3": lambda net: amp.auto_mixed_precision(net, "O3"), "float16": lambda net: net.to_float(ms.float16),
         "bfloat16": lambda net: net.to_float(ms.bfloat16)}
+STEPS = 15
 backends = pytest.mark.parametrize("backend", ["kernel", "composed"])
 modes = pytest.mark.parametrize("mode", list(MODES))
 
@@ -48,7 +49,7 @@ class Net(nn.Cell):
     def construct(self, x):
         x = self.bn1(self.stem(x))
         x = self.bn2(self.shift_add(x), x)
-        return self.bn3(self.adder(x)).mean((2, 3))
+        return self.bn3(self.adder(x))
 
 
 def make(backend, stem):
@@ -73,10 +74,10 @@ class Loss(nn.Cell):
         self.net, self.loss = net, nn.CrossEntropyLoss()
 
     def construct(self, x, labels):
-        return self.loss(self.net(x).astype(ms.float32), labels)
+        return self.loss(self.net(x).astype(ms.float32).mean((2, 3)), labels)
 
 
-def train(net, steps=100):
+def train(net, steps=STEPS):
     """The losses of the steps; one gradient that is not finite would spoil all that follow."""
     sgd = nn.SGD(net.trainable_params(), 0.02, momentum=0.9)
     step = nn.TrainOneStepCell(Loss(net), sgd).set_train()
@@ -103,4 +104,56 @@ def test_trains_as_in_float32(mode, backend, way):
     plain = plain_losses(stem)
     ms.set_context(mode=MODES[mode])
     losses = train(WAYS[way](make(backend, stem)))
-    print(way, mode, backend, losses[[0, 1, 5, 20, -1]], plain[[0, 1, 5, 20, -1]])
+    np.testing.assert_allclose(losses, plain, rtol=0.02)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@modes
+def test_model(mode):
+    """As `ms.Model` does it; its loss scale is not for adder layers, see `Adder2d`, and not for CPU."""
+    ms.set_context(mode=MODES[mode])
+    net = make("kernel", True)
+    before = net.adder.adder.asnumpy().copy()
+    data = ms.dataset.NumpySlicesDataset([value.asnumpy() for value in images()], shuffle=False).batch(16)
+    model = ms.Model(nn.SequentialCell(net, nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.CrossEntropyLoss(),
+                     nn.SGD(net.trainable_params(), 0.02), amp_level="O2", loss_scale_manager=None)
+    model.train(2, data, dataset_sink_mode=False)
+    step = np.linalg.norm(net.adder.adder.asnumpy() - before) / before.size ** 0.5
+    assert 0.25 < step / (0.02 * 0.2) < 2.1  # two steps of lr * eta for each weight
+
+
+TYPES = [(ms.float32, ms.float16), (ms.float16, ms.float16), (ms.float16, ms.float32), (ms.bfloat16, ms.bfloat16)]
+
+
+@pytest.mark.parametrize("x_type, w_type", TYPES)
+@backends
+@modes
+def test_types_of_the_function(mode, backend, x_type, w_type):
+    """y and dx are of x's type and dw is of w's; all of them are float32's numbers, rounded at the end."""
+    ms.set_context(mode=MODES[mode])
+    random = np.random.default_rng(0)
+    x, w = (ms.Tensor(random.standard_normal(shape), kind) for shape, kind in
+            (((2, 3, 9, 7), x_type), ((5, 3, 3, 3), w_type)))
+
+    def function(x, w):
+        return adder2d_function(x, w, 2, 1, 0, backend)
+
+    y, dx, dw = function(x, w), *ops.GradOperation(get_all=True)(function)(x, w)
+    assert (y.dtype, dx.dtype, dw.dtype) == (x_type, x_type, w_type)
+    x, w = (value.astype(ms.float32).asnumpy() for value in (x, w))
+    ones = np.ones(y.shape, np.float32)
+    wanted = oracle.forward(x, w, 2, 1), oracle.input_grad(ones, x, w, 2, 1), oracle.weight_grad(ones, x, w, 2, 1)
+    for got, exact in zip((y, dx, dw), wanted):
+        rounding = {ms.float32: 1e-5, ms.float16: 1e-3, ms.bfloat16: 1e-2}[got.dtype]
+        assert oracle.relative_error(got.astype(ms.float32).asnumpy(), exact) < rounding
+
+
+@pytest.mark.parametrize("kind", [ms.float64, ms.int32, ms.bool_])
+@modes
+def test_other_types_are_refused(mode, kind):
+    """float64 too, whose digits would be lost without a word."""
+    ms.set_context(mode=MODES[mode])
+    x = ms.Tensor(np.ones((1, 2, 4, 4)), kind)
+    for layer in (Adder2d(2, 3, 3), BatchNormAct2d(2).set_train(), ShiftAdd2d(2, 3, 3, padding=1)):
+        with pytest.raises(TypeError, match=f"layer|norm: x must be of float32, float16 or bfloat16, not {kind}"):
+            layer(x)
