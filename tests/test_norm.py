@@ -125,11 +125,22 @@ def _norm(channels, random, relu=False, shortcut=False):
 
 
 @pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
-@pytest.mark.parametrize("channels, shortcut, words", [
-    (4, (2, 8, 3, 3), "gamma must be of shape"), (8, (2, 8, 1, 1), "shortcut must be of shape")])
-def test_other_shapes_are_refused(channels, shortcut, words, mode):
+@pytest.mark.parametrize("backend", ["kernel", "composed"])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("x, shortcut, words", [
+    ((2, 4, 3, 3), (2, 4, 3, 3), "x must be of shape"), ((2, 8, 3, 3), (2, 8, 1, 1), "the shortcut must be of shape"),
+    ((2, 8), (2, 8), "x must be of shape"), ((2, 8, 3, 3, 1), (2, 8, 3, 3, 1), "x must be of shape"),
+    ((2, 8, 3, 3), (2, 8, 3), "the shortcut must be of shape")])
+def test_other_shapes_are_refused(x, shortcut, words, training, backend, mode):
     """The kernel would read past their ends."""
     ms.set_context(mode=mode)
-    norm = BatchNormAct2d(channels, shortcut=True, backend="kernel").set_train()
-    with pytest.raises(ValueError, match=words):
-        norm(ms.ops.ones((2, 8, 3, 3), ms.float32), ms.ops.ones(shortcut, ms.float32)).asnumpy()
+    norm = BatchNormAct2d(8, shortcut=True, backend=backend).set_train(training)
+    with pytest.raises(ValueError, match=f"batch norm: {words}"):
+        norm(ms.ops.ones(x, ms.float32), ms.ops.ones(shortcut, ms.float32)).asnumpy()
+
+
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+def test_what_is_no_tensor_is_refused(mode):
+    ms.set_context(mode=mode)
+    with pytest.raises(TypeError, match="batch norm: x must be a tensor of MindSpore"):
+        BatchNormAct2d(8)(np.ones((2, 8, 3, 3), np.float32))
