@@ -298,10 +298,9 @@ def test_compiler_with_arguments(cache, source, monkeypatch):
     assert answer(build.library((source,))) == 42 and len(kept(cache)) == 1
 
 
-def wait_for(condition, process, seconds=60):
-    end = time.monotonic() + seconds
+def wait_for(condition, process):
     while not condition():
-        assert process.poll() is None and time.monotonic() < end
+        assert process.poll() is None
         time.sleep(0.05)
 
 
@@ -412,7 +411,7 @@ def compiled(tmp_path, compiler, *flags, sources=SOURCES):
     ours = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-warning-option", "-Wno-maybe-uninitialized",
             "-Wno-uninitialized"]
     done = subprocess.run([compiler, *flags, *build.FLAGS, *ours, *map(str, sources), "-o", str(library)],
-                          capture_output=True, text=True, check=False, timeout=120)
+                          capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return library
 

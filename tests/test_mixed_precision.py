@@ -114,7 +114,7 @@ def test_model(mode):
     ms.set_context(mode=MODES[mode])
     net = make("kernel", True)
     before = net.adder.adder.asnumpy().copy()
-    data = ms.dataset.NumpySlicesDataset([value.asnumpy() for value in images()], shuffle=False).batch(16)
+    data = ms.dataset.NumpySlicesDataset(tuple(value.asnumpy() for value in images()), shuffle=False).batch(16)
     model = ms.Model(nn.SequentialCell(net, nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.CrossEntropyLoss(),
                      nn.SGD(net.trainable_params(), 0.02), amp_level="O2", loss_scale_manager=None)
     model.train(2, data, dataset_sink_mode=False)
