@@ -38,7 +38,7 @@ class BatchNormAct2d(Float32, nn.BatchNorm2d):
         backend (str): "auto", "kernel" or "composed", see `src.kernels.operation`.
 
     Raises:
-        TypeError: an input is no tensor of these types.
+        TypeError: an input is no tensor of these types; in GRAPH mode float64 is cast before.
         ValueError: unknown backend; shapes that do not fit.
     """
 

@@ -81,7 +81,8 @@ def one_library(processor, name, arguments):
             environment = {**environment, "LD_PRELOAD": path.stdout.strip()}
         # Without random addresses, which TSan's own memory does not always get along with.
         options = [f"--{option}={getattr(arguments, option)}" for option in ("count", "seconds", "seed")]
-        return subprocess.run(["setarch", "-R", sys.executable, "-m", "tests.stress.kernels", "--library", library, *options],
+        return subprocess.run(["setarch", "-R", sys.executable, "-m", "tests.stress.kernels", "--library", library,
+                               *options],
                               cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "tests"), "GLOG_v": "4",
                                              **environment}, capture_output=True, text=True, check=False)
 
