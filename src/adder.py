@@ -21,67 +21,111 @@ convolution in lp-norm space".
 import functools
 import math
 
+import mindspore as ms
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import Normal, initializer
 
 from src import kernels
-from src.kernels import Geometry
+from src.kernels import Float32, Geometry, check_float, one_of_pair
 
 ETA = 0.2
 
 
 def adder2d_function(x, w, stride=1, padding=0, eta=ETA, backend="auto", norm=1):
-    """Adder layer as a function, differentiable in x and w.
+    """Adder layer as a function, differentiable in x and w. It computes in float32 whatever the types of x and w are.
 
     Args:
-        x (Tensor): input [N, C_in, H, W], float32.
-        w (Tensor): filters [C_out, C_in, k, k], float32.
-        stride (int): step of the window.
-        padding (int): rows and columns of zeros on each side; they take part in the sum, adding -|w| or -w^2 / 2 each.
+        x (Tensor): input [N, C_in, H, W], float32, float16 or bfloat16; its shape must be known in GRAPH mode.
+        w (Tensor): filters [C_out, C_in, k, k], of these types too.
+        stride (int | tuple[int]): step of the window; of a pair, both must be the same.
+        padding (int | tuple[int]): rows and columns of zeros on each side; they take part in the sum, adding -|w| or
+            -w^2 / 2 each.
         eta (float): strength of the adaptive rate, see `AdderOp`; 0 switches it off.
         backend (str): "auto", "kernel" or "composed", see `src.kernels.operation`.
         norm (int): 1 or 2.
 
     Returns:
-        Tensor [N, C_out, H_out, W_out], H_out = (H + 2 * padding - k) // stride + 1.
+        Tensor [N, C_out, H_out, W_out] of x's type, H_out = (H + 2 * padding - k) // stride + 1.
 
     Raises:
+        TypeError: x or w is no tensor of these types.
         ValueError: unknown backend or norm; a stride, padding or eta out of range; shapes that do not fit.
         BuildError: backend "kernel" was asked for and cannot be had.
     """
-    return _operation(stride, padding, eta, backend, norm)(x, w)
+    operation = _operation(Geometry(stride, padding, norm), eta, backend)
+    check_inputs(x, w, operation.padding)
+    return operation(x.astype(ms.float32), w.astype(ms.float32)).astype(x.dtype)
 
 
 class Adder2d(nn.Cell):
     """Adder layer with its filters, used like `nn.Conv2d`. Inputs x [N, C_in, H, W], output [N, C_out, H_out, W_out].
 
+    It computes in float32 and gives x's type, in mixed precision too. A loss scale would divide the gradient of the
+    filters, which the adaptive rate makes the same for any scale: use none (`loss_scale_manager=None`), or eta 0.
+
     Args:
         in_channels (int): C_in.
         out_channels (int): C_out.
-        kernel_size (int): k, of a square window.
+        kernel_size (int | tuple[int]): k, of a square window.
         stride, padding, eta, backend, norm: as in `adder2d_function`.
-        bias (bool): add a learnable constant per filter, parameter `b` [C_out].
+        bias, has_bias (bool): add a learnable constant per filter, parameter `b` [C_out].
         mix (Parameter): for a mixed weight gradient, see `MixedAdderOp`; AdderNet's if None.
+        pad_mode (str): "pad" takes `padding`, "valid" none, and "same" as much as keeps the size, for stride 1.
+        dilation, group (int): 1, as there is nothing else.
+
+    Raises: as `adder2d_function`.
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, bias=False, eta=ETA,
-                 backend="auto", norm=1, mix=None):
+                 backend="auto", norm=1, mix=None, *, has_bias=False, pad_mode="pad", dilation=1, group=1):
         super().__init__()
-        shape = (out_channels, in_channels, kernel_size, kernel_size)
-        self.adder = Parameter(initializer(Normal(1.0), shape))  # N(0, 1), as AdderNet's code
-        self.b = Parameter(initializer("zeros", (out_channels,))) if bias else None
-        self.mix = mix
+        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, one_of_pair(
+            "kernel_size", kernel_size)
+        for name in ("in_channels", "out_channels", "kernel_size"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a positive integer, not {getattr(self, name)!r}")
+        for name, value in (("dilation", dilation), ("group", group)):
+            if one_of_pair(name, value) != 1:
+                raise ValueError(f"{name} must be 1 in an adder layer, not {value!r}")
+        padding = padding_of(pad_mode, padding, self.kernel_size, stride)
         self.operation = (AdderOp if mix is None else MixedAdderOp)(stride, padding, eta, backend, norm)
+        shape = (out_channels, in_channels, self.kernel_size, self.kernel_size)
+        self.adder = Parameter(initializer(Normal(1.0), shape))  # N(0, 1), as AdderNet's code
+        self.b = Parameter(initializer("zeros", (out_channels,))) if bias or has_bias else None
+        self.mix, self.add_bias = mix, AddBias()
 
     def construct(self, x):
-        y = self.operation(x, self.adder) if self.mix is None else self.operation(x, self.adder, self.mix)
+        check_inputs(x, self.adder, self.operation.padding)
+        inputs = (x.astype(ms.float32), self.adder.astype(ms.float32))
+        y = self.operation(*inputs) if self.mix is None else self.operation(*inputs, self.mix)
         if self.b is not None:
-            y = ops.bias_add(y, self.b)
-        return y
+            y = self.add_bias(y, self.b)
+        return y.astype(x.dtype)
+
+    def extend_repr(self):
+        geometry = self.operation.geometry
+        return (f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={geometry.stride}, "
+                f"padding={geometry.padding}, bias={self.b is not None}, eta={self.operation.eta}, "
+                f"norm={geometry.norm}")
 
 
-class AdderOp(nn.Cell):
-    """The operation on (x, w). The gradients of norm 1 are AdderNet's, not the derivatives of the forward pass:
+def padding_of(pad_mode, padding, kernel_size, stride):
+    """The padding that `nn.Conv2d` means by its pad_mode. Raises ValueError where it is no number for all sides."""
+    if pad_mode == "pad":
+        return padding
+    if pad_mode not in ("valid", "same"):
+        raise ValueError(f"pad_mode must be pad, valid or same, not {pad_mode!r}")
+    if one_of_pair("padding", padding) != 0:
+        raise ValueError(f"padding must be 0 where pad_mode is {pad_mode}, not {padding!r}")
+    if pad_mode == "same" and (one_of_pair("stride", stride) != 1 or kernel_size % 2 == 0):
+        raise ValueError("pad_mode same needs stride 1 and an odd kernel_size: all sides of an adder layer have the "
+                         "same padding")
+    return kernel_size // 2 if pad_mode == "same" else 0
+
+
+class AdderOp(Float32):
+    """The operation on (x, w), of float32. The gradients of norm 1 are AdderNet's, not the derivatives of the forward
+    pass:
 
     dw = sum dy * (x - w), the "full precision" gradient, then scaled by eta * sqrt(numel) / max(||dw||, 1e-12), so
     that layers learn at one pace whatever the size of their inputs; dx = sum dy * clip(w - x, -1, 1).
@@ -99,12 +143,11 @@ class AdderOp(nn.Cell):
         if not 0 <= eta < math.inf:
             raise ValueError(f"eta must be a number from 0 on, not {eta}")
         self.geometry, self.eta = Geometry(stride, padding, norm), eta
-        self.padding = padding
+        self.padding = self.geometry.padding
         self.forward, self.input_grad, self.weight_grad = (
             kernels.operation(name, backend, self.geometry) for name in ("forward", "input_grad", self.filters_grad))
 
     def construct(self, x, w):
-        _check_shapes(x.shape, w.shape, self.padding)
         return self.forward(x, w)
 
     def bprop(self, x, w, out, dout):
@@ -133,16 +176,36 @@ class MixedAdderOp(AdderOp):
         return self.input_grad(dout, x, w), self.adapt(self.weight_grad(dout, x, w, mix)), ops.zeros_like(mix)
 
 
+class AddBias(Float32):
+    """A constant for each filter, [C], added to y [N, C, H, W]."""
+
+    def construct(self, y, bias):
+        return ops.bias_add(y, bias)
+
+
+def check_inputs(x, w, padding):
+    """Refuse what the operation cannot take, by its name: TypeError or ValueError."""
+    check_float("adder layer", "x", x)
+    check_float("adder layer", "w", w)
+    _check_shapes(x.shape, w.shape, padding)
+
+
 @ops.constexpr
 def _check_shapes(x, w, padding):
+    if x is None or None in x:
+        raise ValueError("adder layer: x must have a known shape in GRAPH mode, not a dynamic one")
     if len(x) != 4 or len(w) != 4:
         raise ValueError(f"adder layer: x and w must have four axes each, not the shapes {x} and {w}")
     if 0 in (*x, *w):
         raise ValueError(f"adder layer: x of shape {x} or w of shape {w} is empty")
-    if x[1] != w[1] or w[2] != w[3] or min(x[2:]) + 2 * padding < w[2]:
+    if x[1] != w[1]:
+        raise ValueError(f"adder layer: x of shape {x} must have the {w[1]} channels of the filters, shape {w}")
+    if w[2] != w[3]:
+        raise ValueError(f"adder layer: windows must be square, not w of shape {w}")
+    if min(x[2:]) + 2 * padding < w[2]:
         raise ValueError(f"adder layer: filters of shape {w} do not fit an input of shape {x}, padding {padding}")
 
 
 @functools.lru_cache(maxsize=None)
-def _operation(stride, padding, eta, backend, norm):
-    return AdderOp(stride, padding, eta, backend, norm)
+def _operation(geometry, eta, backend):
+    return AdderOp(geometry.stride, geometry.padding, eta, backend, geometry.norm)

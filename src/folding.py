@@ -57,7 +57,7 @@ class FoldedAdder(nn.Cell):
         self.operation = kernels.operation("folded", backend, layer.operation.geometry, relu=norm.relu)
 
     def construct(self, x, *shortcut):
-        return self.operation(x, self.adder, self.scale, self.shift, *shortcut)
+        return self.operation(x, self.adder, self.scale, self.shift, *shortcut).astype(x.dtype)
 
 
 class AddRelu(nn.Cell):

@@ -25,7 +25,7 @@ from typing import Callable
 from mindspore import nn
 
 from src.adder import ETA, Adder2d
-from src.norm import BatchNorm2d
+from src.norm import BatchNormAct2d
 from src.shift import ShiftAdd2d
 
 
@@ -68,4 +68,4 @@ def sockets(layer="l1", eta=ETA, backend="auto", mix=None):
     Raises:
         KeyError: unknown kind.
     """
-    return KINDS[layer].layer(eta, backend, mix), partial(BatchNorm2d, backend=backend)
+    return KINDS[layer].layer(eta, backend, mix), partial(BatchNormAct2d, backend=backend)

@@ -22,18 +22,24 @@ import numpy as np
 from mindspore import nn, ops
 
 from src import kernels
+from src.kernels import Float32, check_float
 
 
-class BatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` with what follows it: same parameters, same numbers.
+class BatchNormAct2d(Float32, nn.BatchNorm2d):
+    """`nn.BatchNorm2d` with what follows it: same parameters, same numbers. `amp` wants another name than MindSpore's.
 
-    Inputs: x [N, C, H, W] and, if there is one, a shortcut of the same shape, which is added; output of that shape.
+    Inputs: x [N, C, H, W] and, if there is one, a shortcut of the same shape, which is added; float32, float16 or
+    bfloat16. Output of that shape, float32, which everything is computed in.
 
     Args:
         channels (int): C.
         relu (bool): whether a ReLU ends it.
         shortcut (bool): whether it takes one.
         backend (str): "auto", "kernel" or "composed", see `src.kernels.operation`.
+
+    Raises:
+        TypeError: an input is no tensor of these types; in GRAPH mode float64 is cast before.
+        ValueError: unknown backend; shapes that do not fit.
     """
 
     def __init__(self, channels, relu=True, shortcut=False, backend="auto"):
@@ -45,6 +51,13 @@ class BatchNorm2d(nn.BatchNorm2d):
             self.fused = kind(relu, shortcut, backend, 1.0 - self.momentum, self.eps)
 
     def construct(self, x, *shortcut):
+        check_float("batch norm", "x", x)
+        _check_shape("x", x.shape, (None, self.num_features, None, None))
+        for value in shortcut:
+            check_float("batch norm", "the shortcut", value)
+            _check_shape("the shortcut", value.shape, x.shape)
+        # Here and not by the kernel's Cell, whose gradient is its own.
+        x, *shortcut = [value.astype(ms.float32) for value in (x, *shortcut)]
         if self.training and self.fused is not None:
             y, mean, variance = self.fused(x, *self.values(), *shortcut)[:3]
             y = ops.depend(y, ops.assign(self.moving_mean, mean))
@@ -63,7 +76,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         return self.gamma, self.beta, self.moving_mean, self.moving_variance
 
 
-class FusedBatchNorm(nn.Cell):
+class FusedBatchNorm(Float32):
     """Batch norm in training, and ReLU if wanted, in the kernel; see `src.kernels.operations.batch_norm`.
 
     Args:
@@ -103,3 +116,13 @@ class FusedBatchNormAdd(FusedBatchNorm):
         dx, dgamma, dbeta = gradients[:3]
         zeros = ops.zeros_like(moving_mean), ops.zeros_like(moving_variance)
         return (dx, dgamma, dbeta, *zeros, gradients[3] if self.relu else dout[0])
+
+
+@ops.constexpr
+def _check_shape(name, shape, wanted):
+    """Refuse another shape; of what is None nothing is known before the network runs."""
+    if shape is None or wanted is None:
+        return
+    if len(shape) != len(wanted) or any(size != other and None not in (size, other)
+                                        for size, other in zip(shape, wanted)):
+        raise ValueError(f"batch norm: {name} must be of shape {list(wanted)}, not {list(shape)}")

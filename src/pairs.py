@@ -22,7 +22,7 @@ import dataclasses
 from mindspore import nn
 
 from src.adder import Adder2d
-from src.norm import BatchNorm2d
+from src.norm import BatchNormAct2d
 
 LAYERS = (Adder2d, nn.Conv2d)
 
@@ -47,9 +47,9 @@ def pairs(net):
     Raises:
         ValueError: a norm stands behind no layer, or behind one of another number of filters.
     """
-    cells = [(name, cell) for name, cell in net.cells_and_names() if isinstance(cell, (*LAYERS, BatchNorm2d))]
+    cells = [(name, cell) for name, cell in net.cells_and_names() if isinstance(cell, (*LAYERS, BatchNormAct2d))]
     found = [Pair(*first, *second) for first, second in zip([("", None), *cells], cells)
-             if isinstance(second[1], BatchNorm2d)]
+             if isinstance(second[1], BatchNormAct2d)]
     for pair in found:
         if not isinstance(pair.layer, LAYERS) or pair.weight.shape[0] != pair.norm.gamma.shape[0]:
             raise ValueError(f"the norm {pair.norm_name} must be defined right behind its layer")

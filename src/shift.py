@@ -25,10 +25,12 @@ towards 0, which is a weight of 1, and a sign towards 0, which is no weight. A r
 """
 import math
 
+import mindspore as ms
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import Uniform, initializer
 
 from src.adder import Adder2d
+from src.kernels import Float32, check_float, one_of_pair
 
 FRACTION_BITS = 16  # of the inputs, in fixed point
 
@@ -59,10 +61,11 @@ class ShiftAdd2d(nn.Cell):
         self.adder = Adder2d(out_channels, out_channels, kernel_size, padding=kernel_size // 2, **options)
 
     def construct(self, x):
-        return self.adder(self.shift(x))
+        check_float("shift layer", "x", x)
+        return self.adder(self.shift(x)).astype(x.dtype)
 
 
-class Shift2d(nn.Cell):
+class Shift2d(Float32):
     """Shift layer, used like `nn.Conv2d`: x [N, C_in, H, W] to y [N, C_out, H_out, W_out].
 
     Its weights are sign(round(sign)) * 2^round(shift), from two parameters [C_out, C_in, k, k]. At first half of them
@@ -93,23 +96,27 @@ class Shift2d(nn.Cell):
     def construct(self, x):
         if self.training:  # as published: the gradient does not end at the limits, so the parameter must
             ops.assign(self.shift, ops.clamp(self.shift, self.lowest, 0.0))
-        return self.convolution(self.fixed_point(x), self.powers(self.shift, self.sign))
+        return self.convolution(self.fixed_point(x.astype(ms.float32)), self.powers(self.shift, self.sign))
 
 
-class FixedPoint(nn.Cell):
+class FixedPoint(Float32):
     """x rounded down to a multiple of 2^-16; the gradient passes straight through.
 
     The published code also clips x to 16 bits before the point, which nothing behind a norm needs.
     """
 
+    def __init__(self):
+        super().__init__()
+        self.scale = 2.0 ** FRACTION_BITS
+
     def construct(self, x):
-        return ops.floor(x * 2.0 ** FRACTION_BITS) * 2.0 ** -FRACTION_BITS
+        return ops.floor(x * self.scale) / self.scale
 
     def bprop(self, x, out, dout):
         return (dout,)
 
 
-class Powers(nn.Cell):
+class Powers(Float32):
     """The weights w = sign(round(sign)) * 2^round(shift), shift clamped to [lowest, 0]; straight through all of these,
 
     dshift = dw * w * ln 2, and dsign = dw, not dw * 2^round(shift): however small a weight is, its sign can change.

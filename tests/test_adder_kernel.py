@@ -61,9 +61,9 @@ def bits(library, shapes):
                                                call(library.AdderWeightGrad, dy, x, w, mix, geometry, like=w)))
 
 
-def check_adder(library):
+def check_adder(library, cases=SHAPES):
     """Compare the adder layer's functions with the oracle."""
-    for shapes in SHAPES:
+    for shapes in cases:
         stride, padding = shapes[2:]
         x, w, dy = numbers(*shapes)
         for norm in (1, 2):
@@ -108,6 +108,40 @@ def check_empty(library):
         call(library.QuantiseInt8, x, top, geometry, like=bytes_x, dtype=np.uint8)
 
 
+def check_nan(library):
+    """What is NaN by the oracle is NaN, in every instruction set: nothing broken passes for sound."""
+    for shapes in SHAPES:
+        stride, padding = shapes[2:]
+        for broken in range(3):  # x, w, dy
+            tensors = numbers(*shapes)
+            tensors[broken].flat[tensors[broken].size // 2] = np.nan
+            x, w, dy = tensors
+            for norm in (1, 2):
+                geometry = geometry_of(stride, padding, norm)
+                assert_nan(call(library.AdderForward, x, w, geometry, like=dy),
+                           oracle.forward(x, w, stride, padding, norm))
+                assert_nan(call(library.AdderInputGrad, dy, x, w, geometry, like=x),
+                           oracle.input_grad(dy, x, w, stride, padding, norm))
+            for mix in (0.0, 0.5, 1.0):
+                inputs = dy, x, w, np.array([mix], np.float32), geometry_of(stride, padding, 1)
+                assert_nan(call(library.AdderWeightGrad, *inputs, like=w),
+                           oracle.weight_grad(dy, x, w, stride, padding, mix))
+
+
+def assert_nan(got, wanted):
+    assert np.isnan(got[np.isnan(wanted)]).all()
+
+
+def check_long_strides(library):
+    """A step beyond the image gives the first window's numbers, and costs no more than one to its end."""
+    x_shape, w_shape = (2, 16, 8, 5), (16, 16, 3, 3)
+    results = [bits(library, (x_shape, w_shape, stride, 1)) for stride in (8, 9, 3000)]
+    assert len(set(results)) == 1
+    x, w, dy = numbers(x_shape, w_shape, 8, 1)
+    y = call(library.AdderForward, x, w, geometry_of(8, 1, 1), like=dy)
+    assert dy.shape == (2, 16, 1, 1) and oracle.relative_error(y, oracle.forward(x, w, 8, 1)) < 1e-5
+
+
 @pytest.fixture(name="library", scope="module")
 def _library():
     return ctypes.CDLL(str(build.cpu_library()))
@@ -119,6 +153,14 @@ def test_installed_library(library):
 
 def test_nothing_to_add(library):
     check_empty(library)
+
+
+def test_nan_is_never_hidden(library):
+    check_nan(library)
+
+
+def test_long_strides(library):
+    check_long_strides(library)
 
 
 @pytest.mark.parametrize("shapes", SHAPES)

@@ -23,7 +23,7 @@ from src import kernels
 from src.adder import Adder2d
 from src.folding import fold
 from src.kernels import Geometry
-from src.norm import BatchNorm2d
+from src.norm import BatchNormAct2d
 from src.res20_adder import resnet20
 
 SHAPES = [((2, 3, 7, 7), (5, 3, 3, 3), 1, 1), ((3, 5, 9, 8), (17, 5, 3, 3), 2, 1),
@@ -61,7 +61,7 @@ def test_folded_network(mode, layer):
     images = ms.Tensor(random.standard_normal((9, 3, 32, 32)).astype(np.float32))
     logits = net.set_train(False)(images).asnumpy()
     folded = fold(net, "kernel")
-    assert not any(isinstance(cell, (Adder2d, BatchNorm2d)) for _, cell in folded.cells_and_names())
+    assert not any(isinstance(cell, (Adder2d, BatchNormAct2d)) for _, cell in folded.cells_and_names())
     assert np.abs(logits).max() > 0.1 and oracle.relative_error(folded(images).asnumpy(), logits) < 1e-5
 
 
@@ -72,9 +72,9 @@ class Awkward(nn.Cell):
         super().__init__()
         self.conv1 = nn.Conv2d(4, 8, 3, pad_mode="pad", padding=2, dilation=2, group=2, has_bias=True,
                                bias_init="normal")
-        self.bn1 = BatchNorm2d(8)
+        self.bn1 = BatchNormAct2d(8)
         self.conv2 = Adder2d(8, 8, 3, padding=1, bias=True)
-        self.bn2 = BatchNorm2d(8, relu=False, shortcut=True)
+        self.bn2 = BatchNormAct2d(8, relu=False, shortcut=True)
         self.fc = nn.Conv2d(8, 5, 1, has_bias=True, bias_init="normal")
 
     def construct(self, x):
@@ -96,9 +96,9 @@ def test_biases_groups_and_dilation_are_kept():
 
 def test_composed_networks_stay_as_they_are():
     net = resnet20(10, backend="composed").set_train()
-    assert fold(net, "composed") is net and not net.training and isinstance(net.bn1, BatchNorm2d)
+    assert fold(net, "composed") is net and not net.training and isinstance(net.bn1, BatchNormAct2d)
 
 
 def test_networks_without_adder_layers_stay_as_they_are():
     net = resnet20(10, layer="conv").set_train()
-    assert fold(net, "auto") is net and not net.training and isinstance(net.bn1, BatchNorm2d)
+    assert fold(net, "auto") is net and not net.training and isinstance(net.bn1, BatchNormAct2d)

@@ -41,10 +41,10 @@ def responses(x, w, stride, padding):
                       - w[:, :, i, j].astype(np.int64)).sum(-1) for i, j in taps)
 
 
-def cases():
+def cases(shapes=SHAPES):
     """Of each shape: its response, inputs with scale and shift, and residuals, none, of bytes and of int32."""
     random = np.random.default_rng(0)
-    for x_shape, w_shape, stride, padding in SHAPES:
+    for x_shape, w_shape, stride, padding in shapes:
         x, w = (random.integers(0, 256, shape, np.uint8) for shape in (x_shape, w_shape))
         s = responses(x, w, stride, padding)
         scale = random.normal(0, 100 / max(1, s.std()), len(w)).astype(np.float32)  # a norm's gamma may be negative
@@ -62,9 +62,9 @@ def folded(s, scale, shift, *residual):
     return np.clip(np.rint(v), 0, TOP).astype(np.uint8)
 
 
-def check_int8(library):
+def check_int8(library, shapes=SHAPES):
     """Compare a library's functions with NumPy, by the convention that MindSpore calls them with."""
-    for stride, padding, x, w, s, constants, residuals in cases():
+    for stride, padding, x, w, s, constants, residuals in cases(shapes):
         got = np.full(s.shape, -1, np.int32)
         geometry = np.zeros((stride, padding + 1), np.uint8)
         assert bind(library.AdderInt8, [x, w, geometry, got])() == 0

@@ -32,7 +32,7 @@ from src.folding import fold
 from src.identity import Identity, take
 from src.kinds import KINDS
 from src.networks import NETWORKS, create
-from src.norm import BatchNorm2d
+from src.norm import BatchNormAct2d
 from src.pairs import pairs
 from src.quant.calibrate import quantise_network
 from src.quant.cells import occupy
@@ -87,7 +87,7 @@ def test_sizes(name):
 @every_network
 def test_every_norm_stands_behind_a_layer(name):
     net = create(name, 10, backend="composed")
-    norms = [cell for _, cell in net.cells_and_names() if isinstance(cell, BatchNorm2d)]
+    norms = [cell for _, cell in net.cells_and_names() if isinstance(cell, BatchNormAct2d)]
     assert [pair.norm for pair in pairs(net)] == norms
 
 

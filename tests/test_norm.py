@@ -19,7 +19,7 @@ import pytest
 from mindspore import nn, ops
 
 import oracle
-from src.norm import BatchNorm2d
+from src.norm import BatchNormAct2d
 
 SHAPES = [(8, 16, 32, 32), (3, 5, 7, 3), (1, 2, 5, 5), (6, 33, 1, 1)]
 
@@ -93,7 +93,7 @@ def test_as_accurate_as_mindspore():
     x = random.normal(100, 1, (32, 4, 16, 16)).astype(np.float32)
     wanted = oracle.batch_norm(x, x, np.ones(4), np.zeros(4), np.zeros(4), np.ones(4))[0]
     errors = [oracle.relative_error(norm.set_train()(ms.Tensor(x)).asnumpy(), wanted)
-              for norm in (BatchNorm2d(4, relu=False, backend="kernel"), nn.BatchNorm2d(4))]
+              for norm in (BatchNormAct2d(4, relu=False, backend="kernel"), nn.BatchNorm2d(4))]
     assert errors[0] < 2 * errors[1] + 1e-6
 
 
@@ -111,25 +111,36 @@ def test_evaluation_uses_the_moving_statistics(mode):
 
 
 def test_same_parameters_as_mindspore():
-    ours, theirs = BatchNorm2d(7, backend="kernel"), nn.BatchNorm2d(7)
+    ours, theirs = BatchNormAct2d(7, backend="kernel"), nn.BatchNorm2d(7)
     assert ([(name, value.shape) for name, value in ours.parameters_dict().items()] ==
             [(name, value.shape) for name, value in theirs.parameters_dict().items()])
     assert ours.eps == theirs.eps and ours.momentum == theirs.momentum
 
 
 def _norm(channels, random, relu=False, shortcut=False):
-    norm = BatchNorm2d(channels, relu, shortcut, "kernel")
+    norm = BatchNormAct2d(channels, relu, shortcut, "kernel")
     for parameter in norm.get_parameters():
         parameter.set_data(ms.Tensor(random.uniform(0.5, 2, channels).astype(np.float32)))
     return norm
 
 
 @pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
-@pytest.mark.parametrize("channels, shortcut, words", [
-    (4, (2, 8, 3, 3), "gamma must be of shape"), (8, (2, 8, 1, 1), "shortcut must be of shape")])
-def test_other_shapes_are_refused(channels, shortcut, words, mode):
+@pytest.mark.parametrize("backend", ["kernel", "composed"])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("x, shortcut, words", [
+    ((2, 4, 3, 3), (2, 4, 3, 3), "x must be of shape"), ((2, 8, 3, 3), (2, 8, 1, 1), "the shortcut must be of shape"),
+    ((2, 8), (2, 8), "x must be of shape"), ((2, 8, 3, 3, 1), (2, 8, 3, 3, 1), "x must be of shape"),
+    ((2, 8, 3, 3), (2, 8, 3), "the shortcut must be of shape")])
+def test_other_shapes_are_refused(x, shortcut, words, training, backend, mode):
     """The kernel would read past their ends."""
     ms.set_context(mode=mode)
-    norm = BatchNorm2d(channels, shortcut=True, backend="kernel").set_train()
-    with pytest.raises(ValueError, match=words):
-        norm(ms.ops.ones((2, 8, 3, 3), ms.float32), ms.ops.ones(shortcut, ms.float32)).asnumpy()
+    norm = BatchNormAct2d(8, shortcut=True, backend=backend).set_train(training)
+    with pytest.raises(ValueError, match=f"batch norm: {words}"):
+        norm(ms.ops.ones(x, ms.float32), ms.ops.ones(shortcut, ms.float32)).asnumpy()
+
+
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+def test_what_is_no_tensor_is_refused(mode):
+    ms.set_context(mode=mode)
+    with pytest.raises(TypeError, match="batch norm: x must be a tensor of MindSpore"):
+        BatchNormAct2d(8)(np.ones((2, 8, 3, 3), np.float32))

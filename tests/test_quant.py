@@ -34,7 +34,7 @@ from src.exporter import export
 from src.identity import Identity
 from src.kernels import Geometry
 from src.networks import create
-from src.norm import BatchNorm2d
+from src.norm import BatchNormAct2d
 from src.pairs import pairs
 from src.quant import __main__ as program_of_quant
 from src.quant import schemes
@@ -211,7 +211,7 @@ def test_checkpoint_without_identity(net, images, tmp_path):
 
 def test_layer_that_would_be_lost(images):
     """A head without a norm is in no pair."""
-    net = nn.SequentialCell(nn.Conv2d(3, 4, 3), BatchNorm2d(4), Adder2d(4, 5, 3), BatchNorm2d(5), nn.AdaptiveAvgPool2d(1),
+    net = nn.SequentialCell(nn.Conv2d(3, 4, 3), BatchNormAct2d(4), Adder2d(4, 5, 3), BatchNormAct2d(5), nn.AdaptiveAvgPool2d(1),
                             nn.Flatten(), nn.Dense(5, 10))
     with pytest.raises(UserError, match="6.weight cannot be quantised: no norm stands behind its layer"):
         quantise_network(net, images, 8)

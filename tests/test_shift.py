@@ -31,7 +31,7 @@ from src.exporter import export
 from src.folding import fold
 from src.identity import Identity
 from src.networks import NETWORKS, create
-from src.norm import BatchNorm2d
+from src.norm import BatchNormAct2d
 from src.quant.__main__ import inputs
 from src.shift import Powers, Shift2d, ShiftAdd2d
 from src.tasks.classification import Loss
@@ -182,7 +182,7 @@ def test_folded(trained):
     net = network(trained, "shiftadd")
     count = sum(isinstance(cell, ShiftAdd2d) for _, cell in net.cells_and_names())
     kinds = [type(cell) for _, cell in fold(net, "kernel").cells_and_names()]
-    assert kinds.count(Shift2d) == count > 0 and Adder2d not in kinds and BatchNorm2d not in kinds
+    assert kinds.count(Shift2d) == count > 0 and Adder2d not in kinds and BatchNormAct2d not in kinds
     assert oracle.relative_error(net(ms.Tensor(images(trained[0], 4))).asnumpy(), trained[2]) < 1e-4
 
 

@@ -20,7 +20,8 @@ import mindspore as ms
 
 from src.kernels import composed, operations
 from src.kernels.build import BuildError
-from src.kernels.geometry import Geometry
+from src.kernels.geometry import Geometry, one_of_pair
+from src.kernels.precision import Float32, check_float
 
 BACKENDS = ("auto", "kernel", "composed", *composed.EXPORTED)
 

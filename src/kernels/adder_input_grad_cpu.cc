@@ -34,7 +34,7 @@ constexpr int kInputRuns = kRegisters == 32 ? 2 : 1;  // a register block: runs 
 
 // dx[u][c] = -sum_k dy[offset_k + u] * d, d = x[u][c] - w[k][c], which norm 1 clips to -1 .. 1, for a vector of
 // channels c and kInputRuns runs of inputs u, which are `step` floats apart in x and dx, both counted from at[run]; k
-// runs over filters and taps of one phase.
+// runs over filters and taps of one phase. Behind the last w lies what of them is NaN: clipping might hide it.
 template <int norm>
 NO_INLINE void InputGradBlock(int64_t taps, const float *const *dy, const int64_t *offsets, const float *w,
                               const float *x, const int64_t *at, int64_t step, float *dx) {
@@ -58,7 +58,7 @@ NO_INLINE void InputGradBlock(int64_t taps, const float *const *dy, const int64_
     }
   }
   UNROLL
-  for (int u = 0; u < kInputs; ++u) Store(dx + at[u / kRun] + u % kRun * step, -sum[u]);
+  for (int u = 0; u < kInputs; ++u) Store(dx + at[u / kRun] + u % kRun * step, -(sum[u] + Load(w)));
 }
 
 // Tiles: some rows of each phase, and the outputs that look at them.
@@ -92,7 +92,7 @@ Plan PlanOf(const Layer &layer) {
 struct Phase {
   int64_t row, col;
   std::vector<int64_t> offsets = {};  // of the taps [filter, i, j], among the outputs
-  std::vector<float> weights = {};    // [vector of channels, tap, lane]
+  std::vector<float> weights = {};    // [vector of channels, tap, lane], one tap more being NaN where any of them is
 };
 
 Phase PhaseOf(const Plan &plan, int64_t row, int64_t col, const float *w) {
@@ -107,10 +107,16 @@ Phase PhaseOf(const Plan &plan, int64_t row, int64_t col, const float *w) {
         phase.offsets.push_back(f * plan.pitch + outputs.At((row + layer.padding - i) / layer.stride - plan.first,
                                                             (col + layer.padding - j) / layer.stride - plan.first));
       }
-  for (int64_t c = 0; c < layer.channels; c += kLanes)
-    for (const int64_t tap : taps)
+  for (int64_t c = 0; c < layer.channels; c += kLanes) {
+    Vec broken = {};
+    for (const int64_t tap : taps) {
       for (int64_t i = c; i < c + kLanes; ++i)
         phase.weights.push_back(i < layer.channels ? w[tap + i * layer.kernel * layer.kernel] : 0.0f);
+      broken += OnlyNaN(Load(&phase.weights.end()[-kLanes]));
+    }
+    phase.weights.resize(phase.weights.size() + kLanes);
+    Store(&phase.weights.end()[-kLanes], broken);
+  }
   return phase;
 }
 
@@ -173,7 +179,7 @@ class InputGrad {
         from[r] = dys + row * dy_pitch + col;
         at[r] = (row * stride + phase.row) * plan_.RowPitch() + (col * stride + phase.col) * kLanes;
       }
-      block(taps, from, phase.offsets.data(), phase.weights.data() + c * taps, xs, at, stride * kLanes, sums);
+      block(taps, from, phase.offsets.data(), phase.weights.data() + c * (taps + 1), xs, at, stride * kLanes, sums);
     }
   }
 };

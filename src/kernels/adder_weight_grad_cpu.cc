@@ -209,10 +209,25 @@ class WeightGrad {
       };
       if (products) run(WeightGradBlock<Sum::kOfProducts>, products);
       if (signs) run(WeightGradBlock<Sum::kOfSigns>, signs);
+      for (int64_t n = 0; signs && n < count; ++n)
+        AddNaN(xs + n * x_steps.image, ((height - 1) * layer_.stride + layer_.kernel) * width, block, signs);
     }
     for (int64_t v = 0; sums && v < plan_.vectors; ++v)
       for (int64_t n = 0; n < count; ++n)
         AddPositions(dys + v * dy_size + n * dy_steps.image, height * out_width, sums + v * kLanes);
+  }
+
+  // A value of x that is NaN has no sign: all sums of its channel in a block become NaN.
+  void AddNaN(const float *xs, int64_t positions, int64_t block, float *signs) const {
+    for (int c = 0; c < kBlock; c += kLanes) {
+      Vec broken = {};
+      for (int64_t q = 0; q < positions; ++q) broken += OnlyNaN(Load(xs + q * kBlock + c));
+      for (int i = 0; i < kLanes; ++i) {
+        if (broken[i] == broken[i]) continue;
+        for (int64_t row = 0; row < plan_.window * plan_.vectors; ++row)
+          Fill(signs + plan_.Size(block) + (row * kBlock + c + i) * kLanes, kLanes, broken[i]);
+      }
+    }
   }
 
   // sums += the sum of `positions` vectors.

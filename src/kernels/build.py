@@ -15,9 +15,13 @@
 """Builds the kernels' shared library from its C++ sources at first use, and keeps it in a cache."""
 import concurrent.futures
 import contextlib
+import ctypes
+import fcntl
 import functools
 import hashlib
+import logging
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -41,12 +45,14 @@ def cpu_library():
 def library(sources, headers=None, name="adder_cpu"):
     """Return the shared library of some C++ source files, built for this processor.
 
-    The name in the cache holds a digest of the sources and the headers, the flags and every macro that the compiler
-    predefines, which covers its version and the processor's instruction sets. The library appears by a rename: several
-    processes may build at once, and one that is killed leaves no half-written library.
+    The name in the cache holds two digests. One is that of the sources and the headers, the flags and every macro that
+    the compiler predefines, which covers its version and the processor's instruction sets. The other is that of the
+    library's own content: what is damaged, or no library at all, is built anew. Nothing is taken from a folder or a
+    file that others may write.
 
-    The compiler is `$CXX` (default `g++`, else `c++`, else `clang++`); the cache is `$XDG_CACHE_HOME/adderngd`
-    (default `~/.cache/adderngd`).
+    The compiler is `$CXX` (default `g++`, else `c++`, else `clang++`), with arguments if need be; the cache is
+    `$XDG_CACHE_HOME/adderngd` (default `~/.cache/adderngd`) or, after a warning, a folder of the user's among the
+    temporary ones.
 
     Args:
         sources (tuple[Path]): the C++ files.
@@ -54,45 +60,107 @@ def library(sources, headers=None, name="adder_cpu"):
         name (str): what the library's own name starts with.
 
     Returns:
-        Path, the shared library.
+        Path, the shared library, which can be loaded.
 
     Raises:
-        BuildError: no compiler, a failing build, or a cache folder that cannot be written.
+        BuildError: no compiler, a failing build, or no folder that can be used.
     """
     headers = headers or sources[0].parent
-    command = [_compiler(), *_processor_flags(), *FLAGS]
+    command = [*_compiler(), *_processor_flags(), *FLAGS]
     macros = _run([*command, "-dM", "-E", "-x", "c++", os.devnull])
     texts = [path.read_text("utf-8") for path in (*sources, *sorted(headers.glob("*.h")))]
-    digest = hashlib.sha256("\0".join([*command, macros, *texts]).encode()).hexdigest()[:16]
-    target = _cache_folder() / f"{name}-{digest}.so"
-    if not target.exists():
-        _build([*command, f"-I{headers}"], sources, target)
-    return target
+    stem = f"{name}-{_digest(chr(0).join([*command, macros, *texts]).encode())}"
+    reasons = []
+    for folder in _cache_folders():
+        try:
+            found = _kept(folder, stem) or _built(folder, stem, [*command, f"-I{headers}"], sources)
+        except OSError as error:
+            reasons.append(f"cannot use the cache folder {folder}: {error.strerror or error}")
+            continue
+        if reasons:
+            logging.getLogger(__name__).warning("%s; the kernel is in %s", reasons[0], found)
+        return found
+    raise BuildError("; ".join(reasons))
 
 
-def _build(command, sources, target):
-    """Compile and link in a folder beside `target`, then rename the library."""
-    with _folder_beside(target) as folder:
-        objects = [str(folder / f"{source.stem}.o") for source in sources]
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            steps = [pool.submit(_run, [*command, "-c", str(source), "-o", made])
-                     for source, made in zip(sources, objects)]
-        for step in steps:
-            step.result()
-        _run([*command, "-shared", *objects, "-o", str(folder / target.name)])
-        os.replace(folder / target.name, target)
+def _cache_folders():
+    """Where the library may be, the best place first. Without a home, `~` stays as it is, and is refused."""
+    yield Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "adderngd"
+    with contextlib.suppress(FileNotFoundError):  # no temporary folder can be written
+        yield Path(tempfile.gettempdir()) / f"adderngd-{os.getuid()}"
 
 
-@contextlib.contextmanager
-def _folder_beside(target):
-    """A folder of the same file system, which is removed at the end."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-")
-    except OSError as error:
-        raise BuildError(f"cannot write to the cache folder {target.parent}: {error.strerror}") from error
-    with folder as path:
-        yield Path(path)
+def _kept(folder, stem):
+    """The library in a folder, or None. Raises OSError if the folder cannot be used."""
+    if not folder.is_absolute():
+        raise OSError("no absolute path")
+    if ":" in str(folder):
+        raise OSError("MindSpore takes no path with a colon")
+    if folder.exists() and not _is_ours(folder):
+        raise OSError("others may write to it")
+    for path in sorted(folder.glob(f"{stem}-*.so")):
+        if _is_sound(path):
+            ctypes.CDLL(str(path))  # where nothing may be executed, OSError
+            return path
+    return None
+
+
+def _is_ours(path):
+    """Whether nobody writes to it but this user, or root."""
+    status = path.stat()
+    return status.st_uid in (0, os.getuid()) and not status.st_mode & 0o022
+
+
+def _is_sound(path):
+    """Whether a file is what was built."""
+    return (path.is_file() and not path.is_symlink() and _is_ours(path)
+            and path.stem.endswith(f"-{_digest(path.read_bytes())}"))
+
+
+def _built(folder, stem, command, sources):
+    """Build the library, in one process at a time; killed ones leave no lock, and what they left is removed here."""
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with open(folder / ".lock", "a", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = _kept(folder, stem)
+        if found:
+            return found
+        for left in (*folder.glob(".build-*"), *folder.glob(f"{stem}-*")):
+            _remove(left)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as temporary:
+            made = _compiled(command, sources, Path(temporary))
+            target = folder / f"{stem}-{_digest(made.read_bytes())}.so"
+            os.replace(made, target)
+        return target
+
+
+def _remove(path):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _compiled(command, sources, folder):
+    """Compile and link in a folder; return the library, which is on the disk and has been loaded."""
+    objects, made = [str(folder / f"{source.stem}.o") for source in sources], folder / "library.so"
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        steps = [pool.submit(_run, [*command, "-c", str(source), "-o", output])
+                 for source, output in zip(sources, objects)]
+    for step in steps:
+        step.result()
+    _run([*command, "-shared", *objects, "-o", str(made)])
+    if not made.is_file() or not made.stat().st_size:
+        raise BuildError(f"{command[0]} wrote no library")
+    with open(made, "rb") as file:
+        os.fsync(file.fileno())
+    made.chmod(0o644)  # whatever the umask: others may share the cache
+    ctypes.CDLL(str(made))
+    return made
+
+
+def _digest(content):
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _run(command):
@@ -108,18 +176,19 @@ def _run(command):
 
 
 def _compiler():
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "c++", "clang++"]
-    for name in names:
+    """The compiler and its own arguments."""
+    wanted = os.environ.get("CXX", "").strip()
+    try:
+        commands = [[wanted], shlex.split(wanted)] if wanted else [["g++"], ["c++"], ["clang++"]]
+    except ValueError as error:
+        raise BuildError(f"CXX={wanted}: {error}") from error
+    for name, *arguments in commands:
         path = shutil.which(name)
         if path:
-            return path
-    raise BuildError(f"no C++ compiler found ({', '.join(names)})")
+            return [path, *arguments]
+    raise BuildError(f"no C++ compiler found ({wanted or ', '.join(name for name, in commands)})")
 
 
 def _processor_flags():
     # GCC before 12 on Arm knows the processor as -mcpu only.
     return ["-mcpu=native"] if os.uname().machine == "aarch64" else ["-march=native"]
-
-
-def _cache_folder():
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adderngd"

@@ -28,6 +28,8 @@ from mindspore import dtype, nn, ops
 from mindspore.ops.auto_generate.gen_ops_prim import CdistGrad
 from mindspore.ops.operations import _grad_ops
 
+from src.kernels.precision import Float32
+
 BLOCK_BYTES = 2 << 20  # of one temporary tensor
 LARGE_BLOCK_BYTES = 64 << 20  # the same where each iteration is dear: unrolled, in PYNATIVE mode, on accelerators
 
@@ -63,7 +65,7 @@ def _shared(kind, geometry, *options):
     return kind(geometry, *options)
 
 
-class _Pass(nn.Cell):
+class _Pass(Float32):
     """A pass of a layer of some geometry."""
 
     def __init__(self, geometry):
@@ -206,7 +208,7 @@ class SignWeightGrad(_Pass):
         return ops.Reshape()(dw, w.shape)
 
 
-class MixedWeightGrad(nn.Cell):
+class MixedWeightGrad(Float32):
     """dw = sum dy * (mix * (x - w) + (1 - mix) * sign(x - w)), `mix` being a tensor [1]."""
 
     def __init__(self, geometry):
@@ -217,7 +219,7 @@ class MixedWeightGrad(nn.Cell):
         return mix * self.linear(dy, x, w) + (1.0 - mix) * self.sign(dy, x, w)
 
 
-class Unrolled(nn.Cell):
+class Unrolled(Float32):
     """y = -sum |x - w|: x [N, C_in, H, W], w [C_out, C_in, k, k] -> [N, C_out, H_out, W_out]."""
 
     def __init__(self, geometry, form):

@@ -30,6 +30,8 @@ LARGEST = 255  # stride and padding
 class Geometry:
     """Step of the window, rows and columns of zeros on each side, and the norm of the differences, 1 or 2.
 
+    Step and zeros may be pairs, of rows and columns, that are equal.
+
     Raises:
         ValueError: one of them cannot be.
     """
@@ -39,7 +41,8 @@ class Geometry:
 
     def __post_init__(self):
         for name, allowed in (("stride", range(1, LARGEST + 1)), ("padding", range(LARGEST + 1)), ("norm", (1, 2))):
-            value = getattr(self, name)
+            value = one_of_pair(name, getattr(self, name))
+            object.__setattr__(self, name, value)
             if type(value) is not int or value not in allowed:
                 raise ValueError(f"{name} must be an integer of {allowed[0]} to {allowed[-1]}, not {value!r}")
 
@@ -51,6 +54,15 @@ class Geometry:
     def output_size(self, size, kernel):
         """Rows of the output from those of the input and the window; columns likewise."""
         return (size + 2 * self.padding - kernel) // self.stride + 1
+
+
+def one_of_pair(name, value):
+    """The integer that a size is, or both of a pair, or all of a tuple, are. Raises ValueError if they differ."""
+    if isinstance(value, (tuple, list)):
+        if not value or value.count(value[0]) < len(value):
+            raise ValueError(f"{name} must be the same for rows and columns, not {value!r}: windows are square")
+        return value[0]
+    return value
 
 
 def shape_of(*sizes):

@@ -57,6 +57,9 @@ inline Layer LayerOf(const int64_t *x, const Tensor &w, const Tensor &geometry) 
   layer.stride = geometry.shape[0];
   layer.padding = geometry.shape[1] - 1;
   layer.norm = geometry.rank > 2 ? geometry.shape[2] : 1;
+  // A longer step than from the first place of a window to the last makes no difference, and costs its square.
+  const int64_t room = std::max(layer.height, layer.width) + 2 * layer.padding - layer.kernel;
+  layer.stride = std::min(layer.stride, std::max<int64_t>(0, room) + 1);
   layer.out_height = OutputSize(layer.height, layer.kernel, layer.stride, layer.padding);
   layer.out_width = OutputSize(layer.width, layer.kernel, layer.stride, layer.padding);
   layer.taps = layer.channels * layer.kernel * layer.kernel;

@@ -23,10 +23,11 @@ import os
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn, ops
+from mindspore import ops
 
-from src.kernels.build import cpu_library
+from src.kernels.build import BuildError, cpu_library
 from src.kernels.geometry import Geometry, shape_of
+from src.kernels.precision import Float32
 
 F32, U8, I32 = "Float32", "UInt8", "Int32"
 
@@ -131,7 +132,7 @@ OPERATIONS = {"forward": forward, "input_grad": input_grad, "weight_grad": weigh
               "int8_quantised": int8_quantised}
 
 
-class Kernel(nn.Cell):
+class Kernel(Float32):
     """One function of the library, called with its inputs.
 
     Args:
@@ -178,7 +179,10 @@ class _Types:
 def library_path():
     """The library, built if need be. Raises BuildError."""
     path = cpu_library()
-    ctypes.CDLL(str(path)).SetThreads(ctypes.c_int64(thread_count()))  # MindSpore's is the same, loaded once
+    try:
+        ctypes.CDLL(str(path)).SetThreads(ctypes.c_int64(thread_count()))  # MindSpore's is the same, loaded once
+    except AttributeError as error:  # of a compiler that compiles nothing
+        raise BuildError(f"the compiled kernel lacks its functions: {error}") from error
     return path
 
 
@@ -188,7 +192,7 @@ def thread_count():
     Python's copy of the environment is asked: MindSpore sets the process's own to 1 where it is imported.
     """
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, int(wanted)) if wanted.isdecimal() else len(os.sched_getaffinity(0))
+    return max(1, int(wanted)) if wanted.isdecimal() and len(wanted) < 10 else len(os.sched_getaffinity(0))
 
 
 def _output(x, w, sizes):

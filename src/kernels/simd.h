@@ -98,7 +98,7 @@ inline Vec AddProduct(Vec sum, Vec x, const float *w) {
 template <bool by_multiply_add>
 inline Vec Difference(Vec x, Vec w, Vec one) { return by_multiply_add ? _mm512_fmsub_ps(x, one, w) : x - w; }
 
-// clip(d, -1, 1), in one instruction: the lesser of |d| and 1 with the sign of d.
+// clip(d, -1, 1), in one instruction: the lesser of |d| and 1 with the sign of d. Of NaN it makes 1.
 inline Vec Clip(Vec d, Vec one) { return _mm512_range_ps(d, one, 2); }
 
 // sum + g * sign(*x - w).
@@ -165,6 +165,9 @@ inline Vec WherePositive(Vec g, Vec y) {
   return y <= Vec{} ? Vec{} : g;
 #endif
 }
+
+// NaN where v is, and zero where it is any number: what clipping, or a sign, would hide of it, added by hand.
+inline Vec OnlyNaN(Vec v) { return v == v ? Vec{} : v; }
 
 // Keeps a vector that was loaded once from being loaded anew for each of its uses.
 inline Vec InRegister(Vec v) {
