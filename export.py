@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Export a checkpoint, float or quantised: normalised images [batch_size, C, H, W] to logits."""
+"""Export a checkpoint, float or quantised: normalised images [N, C, H, W] to logits, of any N or of --batch_size."""
 from src import errors
 
 errors.guard(__name__)  # before what takes seconds to import
@@ -37,9 +37,10 @@ def main():
     path = checkpoint.find_checkpoint(config.checkpoint_file_path)
     device.set_up(config.device_target, config.device_id)
     net, identity = loading.load(path, config, "onnx" if config.file_format == "ONNX" else "unrolled")
-    shape = (config.batch_size, data.channels(identity.dataset), *NETWORKS[identity.network].size)
-    export(net, shape, file, config.file_format)
-    print(f"exported {path} as {file}, batch size {config.batch_size}"
+    fixed = "batch_size" in config.given or config.file_format == "AIR"
+    batch = config.batch_size if fixed else None
+    export(net, (batch, data.channels(identity.dataset), *NETWORKS[identity.network].size), file, config.file_format)
+    print(f"exported {path} as {file}, " + (f"batch size {batch}" if fixed else "any batch size")
           + (", same logits after reloading" if config.file_format == "MINDIR" else ""))
 
 

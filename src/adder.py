@@ -24,6 +24,7 @@ import math
 import mindspore as ms
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import Normal, initializer
+from mindspore.ops import functional as F
 
 from src import kernels
 from src.kernels import Float32, Geometry, check_float, one_of_pair
@@ -95,7 +96,7 @@ class Adder2d(nn.Cell):
         self.mix, self.add_bias = mix, AddBias()
 
     def construct(self, x):
-        check_inputs(x, self.adder, self.operation.padding)
+        check_inputs(x, self.adder, self.operation.padding, self.operation.any_batch)
         inputs = (x.astype(ms.float32), self.adder.astype(ms.float32))
         y = self.operation(*inputs) if self.mix is None else self.operation(*inputs, self.mix)
         if self.b is not None:
@@ -144,6 +145,7 @@ class AdderOp(Float32):
             raise ValueError(f"eta must be a number from 0 on, not {eta}")
         self.geometry, self.eta = Geometry(stride, padding, norm), eta
         self.padding = self.geometry.padding
+        self.any_batch = False  # whether a batch of unknown size is taken in GRAPH mode, as by exported forms
         self.forward, self.input_grad, self.weight_grad = (
             kernels.operation(name, backend, self.geometry) for name in ("forward", "input_grad", self.filters_grad))
 
@@ -180,14 +182,15 @@ class AddBias(Float32):
     """A constant for each filter, [C], added to y [N, C, H, W]."""
 
     def construct(self, y, bias):
-        return ops.bias_add(y, bias)
+        return y + bias.reshape((1, -1, 1, 1))  # ops.bias_add becomes ONNX of another axis
 
 
-def check_inputs(x, w, padding):
+def check_inputs(x, w, padding, any_batch=False):
     """Refuse what the operation cannot take, by its name: TypeError or ValueError."""
     check_float("adder layer", "x", x)
     check_float("adder layer", "w", w)
-    _check_shapes(x.shape, w.shape, padding)
+    if not (any_batch and F.is_sequence_value_unknown(x.shape)):
+        _check_shapes(x.shape, w.shape, padding)
 
 
 @ops.constexpr

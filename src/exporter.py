@@ -13,20 +13,26 @@
 # limitations under the License.
 # ============================================================================
 """Writes a network as MINDIR, AIR or ONNX, by a rename and after a check."""
+import contextlib
+
 import mindspore as ms
 import numpy as np
 from mindspore import nn, onnx
 
+from src import kernels
+from src.adder import AdderOp
 from src.errors import UserError
 from src.files import replacing
+
+INPUT, OUTPUT = "images", "logits"  # their names in ONNX
 
 
 def export(net, input_shape, file, file_format):
     """Export a network in inference mode; a MINDIR is loaded again and must give the network's own outputs.
 
     Args:
-        net (Cell): one input, one output, built-in operators only.
-        input_shape (tuple[int]): of its float32 input.
+        net (Cell): one input, one output; adder layers in it, of any backend, are exported as built-in operators.
+        input_shape (tuple[int]): of its float32 input; None on the first axis is a batch of any size.
         file (Path): what to write; it appears when it is complete.
         file_format (str): "MINDIR", "AIR" or "ONNX".
 
@@ -34,20 +40,36 @@ def export(net, input_shape, file, file_format):
         UserError: it cannot be written, or the reloaded model differs.
     """
     net.set_train(False)
-    x = ms.Tensor(np.random.Generator(np.random.PCG64(0)).standard_normal(input_shape, np.float32))
+    x = ms.Tensor(shape=input_shape, dtype=ms.float32)
     try:
-        with replacing(file) as temporary:
+        with replacing(file) as temporary, _exportable(net, "onnx" if file_format == "ONNX" else "unrolled"):
             if file_format == "ONNX":
-                onnx.export(net, x, file_name=str(temporary))
+                onnx.export(net, x, file_name=str(temporary), input_names=[INPUT], output_names=[OUTPUT],
+                            dynamic_axes={INPUT: {0: "batch"}} if input_shape[0] is None else None)
             else:
                 ms.export(net, x, file_name=str(temporary.with_suffix("")), file_format=file_format)
             if file_format == "MINDIR":
-                _check(net, x, temporary)
+                _check(net, (input_shape[0] or 2, *input_shape[1:]), temporary)
     except (OSError, RuntimeError) as error:
         raise UserError(f"cannot export {file}: {str(error).strip().splitlines()[0]}") from error
 
 
-def _check(net, x, file):
+@contextlib.contextmanager
+def _exportable(net, form):
+    """The adder layers of a network in a form of `src.kernels.exported`, and afterwards as they were."""
+    layers = [cell for _, cell in net.cells_and_names() if isinstance(cell, AdderOp)]
+    forward = [layer.forward for layer in layers]
+    for layer in layers:
+        layer.forward, layer.any_batch = kernels.operation("forward", form, layer.geometry), True
+    try:
+        yield
+    finally:
+        for layer, own in zip(layers, forward):
+            layer.forward, layer.any_batch = own, False
+
+
+def _check(net, shape, file):
+    x = ms.Tensor(np.random.Generator(np.random.PCG64(0)).standard_normal(shape, np.float32))
     expected = net(x).asnumpy()
     got = nn.GraphCell(ms.load(str(file)))(x).asnumpy()
     error = np.abs(got - expected).max()

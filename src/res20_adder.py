@@ -93,8 +93,7 @@ class ResNet(nn.Cell):
 
     def head(self, x):
         """Features to logits [N, class_num]."""
-        x = self.bn2(self.fc(x))                    # [N, class_num, 1, 1]
-        return x.reshape((x.shape[0], -1))
+        return ops.flatten(self.bn2(self.fc(x)))
 
 
 class BasicBlock(nn.Cell):

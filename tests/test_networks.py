@@ -143,7 +143,7 @@ def test_saved_and_loaded(trained, tmp_path):
 def test_exported(trained, tmp_path, file_format):
     net = network(trained, backend="onnx" if file_format == "ONNX" else "unrolled")
     file, batch = tmp_path / f"net.{file_format.lower()}", images(trained[0], 6)[:1]
-    export(net, batch.shape, file, file_format)  # a MINDIR is compared with the network there
+    export(net, (None, *batch.shape[1:]), file, file_format)  # a MINDIR is compared with the network there
     if file_format == "ONNX":
         session = onnxruntime.InferenceSession(str(file))
         got = session.run(None, {session.get_inputs()[0].name: batch})[0]

@@ -18,12 +18,12 @@ import logging
 
 import mindspore as ms
 
-from src.kernels import composed, operations
+from src.kernels import composed, exported, operations
 from src.kernels.build import BuildError
 from src.kernels.geometry import Geometry, one_of_pair
 from src.kernels.precision import Float32, check_float
 
-BACKENDS = ("auto", "kernel", "composed", *composed.EXPORTED)
+BACKENDS = ("auto", "kernel", "composed", *exported.FORMS)
 
 
 def operation(name, backend="auto", *arguments, **options):
@@ -44,7 +44,7 @@ def operation(name, backend="auto", *arguments, **options):
         backend (str): "composed" takes built-in MindSpore operators, which run everywhere and can be exported;
             "kernel" takes the C++ kernel for CPU; "auto" takes the kernel on CPU where it can be built and the
             composed form anywhere else, with one warning where a build failed; "unrolled" and "onnx" are
-            composed forms for exported models, which may hold no loops.
+            composed, with a forward pass for exported models, see `src.kernels.exported`.
         arguments, options: of the operation, for a layer its `Geometry`.
 
     Returns:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""The adder layer from built-in MindSpore operators: for Ascend, GPU, export, and wherever no compiler is.
+"""The adder layer from built-in MindSpore operators: for Ascend, GPU, and wherever no compiler is.
 
 Loops run over blocks of images and of window taps, so that filters x patches x positions never exist at once and what
 does exist stays in the processor's cache. Three peculiarities of MindSpore 2.8 shape the code. Operators that index on
@@ -28,19 +28,17 @@ from mindspore import dtype, nn, ops
 from mindspore.ops.auto_generate.gen_ops_prim import CdistGrad
 from mindspore.ops.operations import _grad_ops
 
+from src.kernels import exported
 from src.kernels.precision import Float32
 
 BLOCK_BYTES = 2 << 20  # of one temporary tensor
-LARGE_BLOCK_BYTES = 64 << 20  # the same where each iteration is dear: unrolled, in PYNATIVE mode, on accelerators
-
-
-EXPORTED = ("unrolled", "onnx")  # forms of the forward pass for exported models, see `src.kernels.operation`
+LARGE_BLOCK_BYTES = 64 << 20  # the same where each iteration is dear: in PYNATIVE mode, on accelerators
 
 
 def forward(geometry, form):
     if geometry.norm == 2:
         return _shared(SquaredForward, geometry)
-    return _shared(Unrolled, geometry, form) if form in EXPORTED else _shared(Forward, geometry)
+    return _shared(exported.FORMS.get(form, Forward), geometry)
 
 
 def input_grad(geometry, form):
@@ -60,9 +58,9 @@ OPERATIONS = {"forward": forward, "input_grad": input_grad, "weight_grad": weigh
 
 
 @functools.lru_cache(maxsize=None)
-def _shared(kind, geometry, *options):
+def _shared(kind, geometry):
     """Layers that share their Cells compile faster, to a smaller graph."""
-    return kind(geometry, *options)
+    return kind(geometry)
 
 
 class _Pass(Float32):
@@ -219,60 +217,6 @@ class MixedWeightGrad(Float32):
         return mix * self.linear(dy, x, w) + (1.0 - mix) * self.sign(dy, x, w)
 
 
-class Unrolled(Float32):
-    """y = -sum |x - w|: x [N, C_in, H, W], w [C_out, C_in, k, k] -> [N, C_out, H_out, W_out]."""
-
-    def __init__(self, geometry, form):
-        super().__init__()
-        self.form = form
-        self.patches = Patches(geometry, form)
-
-    def construct(self, x, w):
-        filters, _, kernel, _ = w.shape
-        patches, batch, rows, cols = self.patches(x, kernel)  # [k * k * C_in, positions]
-        blocks = block_count(patches.shape[0], filters * patches.shape[1], True)
-        patches = patches.reshape((blocks, -1, patches.shape[1]))
-        w = ops.Transpose()(w, (2, 3, 1, 0)).reshape((blocks, -1, filters))
-        y = ops.Zeros()((filters, patches.shape[2]), x.dtype)
-        for i in range(blocks):
-            y = y - self.distance(ops.depend(patches, y)[i], w[i])
-        y = y.reshape((filters, batch, rows, cols))
-        return ops.Transpose()(y, (1, 0, 2, 3)) if self.form == "onnx" else batch_first(y)
-
-    def distance(self, x, w):
-        """sum |x - w| over the taps of a block: x [taps, positions], w [taps, C_out] -> [C_out, positions]."""
-        taps, filters = w.shape
-        if self.form == "onnx":  # its converter adds a bias along the wrong axis
-            difference = x.reshape((taps, 1, -1)) - w.reshape((taps, filters, 1))
-        else:
-            x = ops.Tile()(x.reshape((taps, 1, -1)), (1, filters, 1)).reshape((1, taps * filters, -1))
-            difference = ops.BiasAdd()(x, -w.reshape((-1,))).reshape((taps, filters, -1))
-        return ops.ReduceSum()(ops.Abs()(difference), 0)
-
-
-class Patches(_Pass):
-    """im2col: x [N, C, H, W] -> [k * k * C, N * rows * cols], with N, rows and cols; the tap is the slower index."""
-
-    def __init__(self, geometry, form):
-        super().__init__(geometry)
-        self.form = form
-        self.pad = nn.Pad(((0, 0), (0, 0), (self.padding,) * 2, (self.padding,) * 2))
-
-    def construct(self, x, kernel):
-        x = ops.Transpose()(x, (1, 0, 2, 3)) if self.form == "onnx" else channel_first(x)
-        if self.padding:
-            x = self.pad(x)
-        channels, batch, height, width = x.shape
-        rows, cols = (height - kernel) // self.stride + 1, (width - kernel) // self.stride + 1
-        taps = []
-        for i in range(kernel):
-            for j in range(kernel):
-                end = (channels, batch, i + (rows - 1) * self.stride + 1, j + (cols - 1) * self.stride + 1)
-                tap = ops.StridedSlice()(x, (0, 0, i, j), end, (1, 1, self.stride, self.stride))
-                taps.append(tap.reshape((channels, -1)))
-        return ops.Concat(0)(taps), batch, rows, cols
-
-
 def block_of(x, i):
     """x[i]: x [blocks, N, ...], i [1, 1] -> [N, ...]. Indexing would take several times the memory to compile."""
     return ops.Reshape()(ops.GatherNd()(x, i), x.shape[1:])
@@ -284,19 +228,9 @@ def windows(x, kernel, stride, padding):
     return ops.Transpose()(ops.Reshape()(patches, (x.shape[0], x.shape[1] * kernel * kernel, -1)), (0, 2, 1))
 
 
-def channel_first(x):
-    """[N, C, H, W] -> [C, N, H, W]."""
-    return ops.Stack(0)(ops.Unstack(1)(x))
-
-
-def batch_first(x):
-    """[C, N, H, W] -> [N, C, H, W]."""
-    return ops.Stack(1)(ops.Unstack(0)(x))
-
-
 @ops.constexpr
-def block_count(items, outputs, unrolled=False):
+def block_count(items, outputs):
     """How many equal blocks of items to make, each within the limit for a value per item and output."""
-    cached = not unrolled and (ms.get_context("device_target"), ms.get_context("mode")) == ("CPU", ms.GRAPH_MODE)
+    cached = (ms.get_context("device_target"), ms.get_context("mode")) == ("CPU", ms.GRAPH_MODE)
     largest = max(1, (BLOCK_BYTES if cached else LARGE_BLOCK_BYTES) // (4 * outputs))
     return next(items // size for size in range(min(largest, items), 0, -1) if items % size == 0)

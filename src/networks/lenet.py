@@ -17,7 +17,7 @@
 Source: AdderNet, arXiv 1912.13200, section 4.1: 870,000 additions, batch norm behind every layer. A dense layer is one
 of a 1x1 window on a single position.
 """
-from mindspore import nn
+from mindspore import nn, ops
 
 from src import kinds
 from src.pairs import Floats
@@ -54,10 +54,9 @@ class LeNet5(nn.Cell):
         """Images to the features before the last layer, [N, 84, 1, 1]."""
         x = self.pool(self.floats(self.bn1(self.conv1(x))))  # [N, 6, 14, 14]
         x = self.pool(self.floats(self.bn2(self.conv2(x))))  # [N, 16, 5, 5]
-        x = x.reshape((x.shape[0], -1, 1, 1))
+        x = x.reshape((-1, 16 * 5 * 5, 1, 1))
         return self.bn4(self.fc2(self.bn3(self.fc1(x))))     # [N, 84, 1, 1]
 
     def head(self, x):
         """Features to logits [N, class_num]."""
-        x = self.bn5(self.fc3(x))
-        return x.reshape((x.shape[0], -1))
+        return ops.flatten(self.bn5(self.fc3(x)))

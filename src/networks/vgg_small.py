@@ -17,7 +17,7 @@
 Source: AdderNet, arXiv 1912.13200, table 2; the classifier, which the paper does not describe, is that of its
 ResNet-20, a 1x1 convolution and a norm, on all 8,192 values.
 """
-from mindspore import nn
+from mindspore import nn, ops
 
 from src import kinds
 from src.pairs import Floats
@@ -54,9 +54,8 @@ class VGGSmall(nn.Cell):
     def features(self, x):
         """Images to the features before the last layer, [N, 8192, 1, 1]."""
         x = self.body(x)                          # [N, 512, 4, 4]
-        return x.reshape((x.shape[0], -1, 1, 1))
+        return x.reshape((-1, self.feature_size, 1, 1))
 
     def head(self, x):
         """Features to logits [N, class_num]."""
-        x = self.bn(self.fc(x))
-        return x.reshape((x.shape[0], -1))
+        return ops.flatten(self.bn(self.fc(x)))

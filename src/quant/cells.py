@@ -191,7 +191,7 @@ class Conv(nn.Cell):
     def construct(self, x):
         x = self.as_floats(x)
         if self.flat:
-            return self.layer(x.reshape((x.shape[0], -1))).reshape((x.shape[0], -1, 1, 1))
+            return self.layer(ops.flatten(x)).reshape((-1, self.layer.out_channels, 1, 1))
         return self.layer(x)
 
 

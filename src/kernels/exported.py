@@ -1,0 +1,121 @@
+# Copyright 2026 The AdderNGD for MindSpore Authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+# http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# ============================================================================
+"""The forward pass of norm 1 in exported models: operators that every runtime has, no loops, a batch of any size.
+
+x [N, C_in, H, W], w [C_out, C_in, k, k] -> y = -sum |x - w|, [N, C_out, H_out, W_out], by blocks of window taps, so
+that the largest tensor has some 2 MB for each image. There are two forms, since MindSpore's CPU operators index slowly
+where others broadcast, and the runtimes that read ONNX do not.
+"""
+import mindspore as ms
+import numpy as np
+from mindspore import nn, ops
+
+from src.kernels.precision import Float32
+
+BLOCK = 1 << 19  # values for each image in the largest tensor
+
+
+class _Form(Float32):
+    """A form of a layer of some geometry."""
+
+    def __init__(self, geometry):
+        super().__init__()
+        self.stride, self.padding = geometry.stride, geometry.padding
+
+
+class Maxima(_Form):
+    """For ONNX: sum |x - w| = 2 sum max(x, w) - sum x - sum w, of which sum x is a convolution.
+
+    A pair costs a maximum and an addition over one large tensor, which ONNX Runtime does in vectors on all cores.
+    """
+
+    def construct(self, x, w):
+        filters, channels, kernel, _ = w.shape
+        patches = self.convolution(x, one_tap(channels, kernel), channels)  # [N, taps, H_out, W_out]
+        taps, rows, cols = patches.shape[1:]
+        blocks = block_count(taps, filters * rows * cols)
+        patches = ops.Transpose()(patches, (1, 0, 2, 3)).reshape((blocks, taps // blocks, 1, -1))
+        weights = ops.Transpose()(w.reshape((filters, taps)), (1, 0)).reshape((blocks, taps // blocks, filters, 1))
+        maxima = 0.0
+        for i in range(blocks):
+            maxima = maxima + ops.ReduceSum()(ops.Maximum()(patches[i], weights[i]), 0)
+        maxima = ops.Transpose()(maxima.reshape((filters, -1, rows, cols)), (1, 0, 2, 3))
+        ones = ops.Ones()((1, channels, kernel, kernel), ms.float32)
+        sums = self.convolution(x, ones, 1) + ops.ReduceSum()(w, (1, 2, 3)).reshape((1, filters, 1, 1))
+        return sums - 2.0 * maxima
+
+    def convolution(self, x, w, group):
+        pad = (self.padding,) * 4
+        return ops.Conv2D(w.shape[0], w.shape[2:], 1, "pad", pad, (self.stride,) * 2, group=group)(x, w)
+
+
+class Unrolled(_Form):
+    """For MINDIR and AIR: |x - w| by tiles and biases, which MindSpore's CPU operators are faster at."""
+
+    def __init__(self, geometry):
+        super().__init__(geometry)
+        self.pad = nn.Pad(((0, 0), (0, 0), (self.padding,) * 2, (self.padding,) * 2))
+
+    def construct(self, x, w):
+        filters, _, kernel, _ = w.shape
+        patches, rows, cols = self.patches(x, kernel)
+        taps = patches.shape[0]
+        blocks = block_count(taps, filters * rows * cols)
+        patches = patches.reshape((blocks, taps // blocks, -1))
+        w = ops.Transpose()(w, (2, 3, 1, 0)).reshape((blocks, taps // blocks, filters))
+        y = -self.distance(patches[0], w[0])
+        for i in range(1, blocks):
+            y = y - self.distance(ops.depend(patches, y)[i], w[i])  # one after another: each has its memory to itself
+        return ops.Stack(1)(ops.Unstack(0)(y.reshape((filters, -1, rows, cols))))  # [N, C_out, H_out, W_out]
+
+    def patches(self, x, kernel):
+        """im2col: x [N, C, H, W] -> [k * k * C, N * rows * cols], with rows and cols; the tap is the slower index."""
+        x = ops.Stack(0)(ops.Unstack(1)(x))  # [C, N, H, W]
+        if self.padding:
+            x = self.pad(x)
+        channels, _, height, width = x.shape
+        rows, cols = (height - kernel) // self.stride + 1, (width - kernel) // self.stride + 1
+        taps = []
+        for i in range(kernel):
+            for j in range(kernel):
+                end = (0, 0, i + (rows - 1) * self.stride + 1, j + (cols - 1) * self.stride + 1)
+                tap = ops.StridedSlice(end_mask=0b0011)(x, (0, 0, i, j), end, (1, 1, self.stride, self.stride))
+                taps.append(tap.reshape((channels, -1)))
+        return ops.Concat(0)(taps), rows, cols
+
+    @staticmethod
+    def distance(x, w):
+        """sum |x - w| over the taps of a block: x [taps, positions], w [taps, C_out] -> [C_out, positions]."""
+        taps, filters = w.shape
+        x = ops.Tile()(x.reshape((taps, 1, -1)), (1, filters, 1)).reshape((1, taps * filters, -1))
+        difference = ops.BiasAdd()(x, -w.reshape((-1,))).reshape((taps, filters, -1))
+        return ops.ReduceSum()(ops.Abs()(difference), 0)
+
+
+FORMS = {"unrolled": Unrolled, "onnx": Maxima}  # by the name of their backend, see `src.kernels.operation`
+
+
+@ops.constexpr
+def one_tap(channels, kernel):
+    """Filters of a depthwise convolution that gives every tap of a window: [C * k * k, 1, k, k]."""
+    taps = np.eye(kernel * kernel, dtype=np.float32).reshape((-1, 1, kernel, kernel))
+    return ms.Tensor(np.tile(taps, (channels, 1, 1, 1)))
+
+
+@ops.constexpr
+def block_count(taps, outputs):
+    """How many equal blocks of taps to make, each within the limit."""
+    largest = max(1, BLOCK // outputs)
+    return next(taps // size for size in range(min(largest, taps), 0, -1) if taps % size == 0)
