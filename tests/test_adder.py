@@ -29,7 +29,7 @@ from mindspore import nn, ops
 
 from src import adder, kernels
 from src.adder import ETA, Adder2d, AdderOp, MixedAdderOp, adder2d_function
-from src.kernels import Geometry, composed, operations
+from src.kernels import Geometry, composed, exported, operations
 
 ROOT = Path(__file__).resolve().parents[1]
 MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
@@ -449,7 +449,8 @@ def test_blocks_of_the_composed_form_add_up(monkeypatch, mode):
 @pytest.mark.parametrize("backend", ["unrolled", "onnx"])
 def test_forms_for_export_match_the_loop(monkeypatch, backend, blocks):
     """The network that is exported has to be the one that was trained."""
-    limit_blocks(monkeypatch, 27 // blocks * 4 * TYPICAL.filters * 40)
+    monkeypatch.setattr(exported, "BLOCK", 27 // blocks * TYPICAL.filters * 20)
+    assert exported.block_count(27, TYPICAL.filters * 20) == blocks
     x, w, _ = numbers(TYPICAL)
     geometry = TYPICAL.stride, TYPICAL.padding
     loop = AdderOp(*geometry, backend="composed")(ms.Tensor(x), ms.Tensor(w)).asnumpy()
