@@ -247,7 +247,7 @@ def test_checkpoint_that_does_not_fit(eight, change, words):
     ("layer1.0.conv1.top", lambda value: np.array([256]), "layer1.0.conv1.top is of type int64"),
     ("layer1.0.conv1.adder", lambda value: value.astype(np.int32) - 300, "layer1.0.conv1.adder is of type int32"),
     ("layer1.0.conv1.adder", lambda value: value.astype(np.float32), "the integers of layer1.0.conv1 make no sense"),
-    ("fc.bias", lambda value: value * np.nan, "fc.bias has values that are not finite")], ids=str)
+    ("fc.bias", lambda value: value * np.nan, "fc.bias has values that are not finite")])
 def test_fields_that_make_no_sense(eight, name, change, words):
     """Each is refused by its name before it is used."""
     parameters = dict(eight)

@@ -75,9 +75,9 @@ EXPECTED = {
     "python train.py --dataset folder --data_path photos --device_target CPU --epoch_size 30 --batch_size 32 "
     "--output_path output/photos": (TINY, 0, "output/photos/adder_lenet5_bn_folder_"),
     "python -m src.predict photo.png --checkpoint_file_path output/photos": ([], 0, r"\d %  cat"),
-    "python export.py --checkpoint_file_path output/photos --file_format ONNX --batch_size 1 "
+    "python export.py --checkpoint_file_path output/photos --file_format ONNX "
     "--file_name output/photos/network --device_target CPU": ([], 0, "exported "),
-    "bash scripts/run_export.sh ckpt MINDIR CPU --batch_size 1": ([], 0, "exported "),
+    "bash scripts/run_export.sh ckpt MINDIR CPU": ([], 0, "exported "),
     "bash scripts/run_export.sh ckpt AIR Ascend": ([], *NO_ASCEND),
     "python -m src.quant --checkpoint_file_path ckpt --data_path data --bits 8 --output output/adder_int8.ckpt":
         ([*SMALL, "--calibration_size", "32"], 0, "quantised ckpt/"),
