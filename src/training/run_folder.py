@@ -113,22 +113,27 @@ class RunFolder:
     def _load_state(self):
         return checkpoint.load_parameters(self.path / STATE)
 
+    def check(self, train_step, epoch):
+        """Refuse weights that are not finite after an epoch, lest they take the place of others: raises UserError."""
+        if not all(np.isfinite(value.asnumpy()).all() for value in train_step.get_parameters()):
+            raise UserError(f"training diverged at the end of epoch {epoch}: the weights are not finite; try a smaller --lr")
+
+    def save_best(self, net, values):
+        """Keep a network if it is the best by its values, {"test_...": number}. Raises UserError as `save`."""
+        value = values[self.deciding]
+        if value > self.best_value:
+            self._save_best(net, value)
+
     def save(self, train_step, net, row):
-        """Keep the state after an epoch; `row` has the values of the columns, None where there was no evaluation.
+        """Keep the state after an epoch; `row` has values of the columns, those of tests only where there was one.
 
         The state comes last: whatever a kill leaves undone, the repeated epoch does again.
 
         Raises:
-            UserError: a file cannot be written; a weight is not finite, and what is there is kept.
+            UserError: a file cannot be written.
         """
-        if not all(np.isfinite(value.asnumpy()).all() for value in train_step.get_parameters()):
-            raise UserError(f"training diverged at the end of epoch {row['epoch']}: the weights are not finite; "
-                            "try a smaller --lr")
-        value = row[self.deciding]
-        if value is not None and value > self.best_value:
-            self._save_best(net, value)
         self._save_network(net, "last.ckpt")
-        self.rows.append(row)
+        self.rows.append({**dict.fromkeys(self.columns), **row})
         table = io.StringIO()
         writer = csv.DictWriter(table, self.columns, lineterminator="\n")
         writer.writeheader()

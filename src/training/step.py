@@ -27,18 +27,22 @@ class TrainStep(nn.Cell):
         loss (Cell): a batch to a tuple (loss, further values), such as `src.tasks.classification.Loss`.
         optimizer (Optimizer): of the parameters to train.
         ranks (int): processes whose gradients are averaged.
+        average (Average): of the weights, which follows each update.
     """
 
-    def __init__(self, loss, optimizer, ranks=1):
+    def __init__(self, loss, optimizer, ranks=1, average=None):
         super().__init__(auto_prefix=False)  # parameters keep the names they have in the network
         self.loss = loss
         self.optimizer = optimizer
+        self.average = average
         self.value_and_grad = ops.value_and_grad(loss, None, optimizer.parameters, has_aux=True)
         self.reducer = nn.DistributedGradReducer(optimizer.parameters, True, ranks) if ranks > 1 else nn.Identity()
 
     def construct(self, *batch):
         values, gradients = self.value_and_grad(*batch)
         updated = self.optimizer(self.reducer(gradients))
+        if self.average is not None:
+            updated = ops.depend(self.average(), updated)
         return (ops.depend(values[0], updated), *values[1:])
 
 

@@ -13,8 +13,10 @@
 # limitations under the License.
 # ============================================================================
 """The training loop: one network, epoch by epoch, into the folder of its run."""
+import contextlib
 import dataclasses
 
+from src.training.average import Average
 from src.training.progress import Progress
 from src.training.step import TrainStep, sgd
 
@@ -25,6 +27,7 @@ class Options:
     lr: float
     momentum: float
     weight_decay: float
+    ema: float
     eval_interval: int
     resume: bool
 
@@ -49,7 +52,8 @@ class Trainer:
         """Train a network to the end, or what is left of it.
 
         Args:
-            net (Cell): the network; it receives the weights of a run that is resumed.
+            net (Cell): the network; it receives the weights of a run that is resumed, and ends with the mean of its
+                weights, if that is wanted.
             run (RunFolder): where it goes, opened.
             objective (Cell): what the task's loss adds to itself.
             begin_epoch: called with the number of each epoch, from 1 on, before it.
@@ -59,7 +63,8 @@ class Trainer:
         """
         options, epochs = self.options, run.epochs
         optimizer = sgd(net, epochs * self.steps, options.lr, options.momentum, options.weight_decay)
-        step = TrainStep(self.task.loss(net, objective), optimizer, self.ranks)
+        average = Average(optimizer, options.ema) if options.ema else None
+        step = TrainStep(self.task.loss(net, objective), optimizer, self.ranks, average)
         done = run.begin(step)
         progress = Progress(epochs, self.steps, self.task, self.ranks, show=self.rank == 0)
         for epoch in range(done + 1, epochs + 1):
@@ -71,15 +76,22 @@ class Trainer:
                 progress.step(*step(*batch))
             row = progress.result()
             if self.rank == 0:
-                run.save(step, net, {**row, **self._evaluate(net, epoch, epochs)})
+                run.check(step, epoch)
+                values = self._evaluate(net, run, average, epoch) if self._evaluated(epoch, epochs) else {}
+                run.save(step, net, {**row, **values})
+        if average:
+            average.apply(net, self.task.batches(epochs))
         if self.rank == 0:
             print(f"best: {run.best_value:.4f} ckpt= {run.path / run.best}", flush=True)
 
-    def _evaluate(self, net, epoch, epochs):
-        """The columns `test_...` of an epoch, of which some are not evaluated."""
-        if epoch % self.options.eval_interval and epoch != epochs:
-            return {f"test_{name}": None for name in self.task.metrics}
-        values = self.task.evaluate(net)
+    def _evaluated(self, epoch, epochs):
+        return epoch % self.options.eval_interval == 0 or epoch == epochs
+
+    def _evaluate(self, net, run, average, epoch):
+        """The columns `test_...` of an epoch; the network, or the mean of its weights, is kept if it is the best."""
+        with average.applied(net, self.task.batches(epoch)) if average else contextlib.nullcontext():
+            values = {f"test_{name}": value for name, value in self.task.evaluate(net).items()}
+            run.save_best(net, values)
         shown = ", ".join(f"{title} {value:.4f}" for title, value in zip(self.task.titles, values.values()))
-        print(f"epoch {epoch}/{epochs} {self.task.held_out} {shown}", flush=True)
-        return {f"test_{name}": value for name, value in values.items()}
+        print(f"epoch {epoch}/{run.epochs} {self.task.held_out} {shown}", flush=True)
+        return values
