@@ -39,7 +39,8 @@ def main():
     net, identity = loading.load(path, config, "onnx" if config.file_format == "ONNX" else "unrolled")
     fixed = "batch_size" in config.given or config.file_format == "AIR"
     batch = config.batch_size if fixed else None
-    export(net, (batch, data.channels(identity.dataset), *NETWORKS[identity.network].size), file, config.file_format)
+    shape = (batch, data.channels(identity.dataset), *NETWORKS[identity.network].size)
+    export(net, shape, file, config.file_format, output="logits")
     print(f"exported {path} as {file}, " + (f"batch size {batch}" if fixed else "any batch size")
           + (", same logits after reloading" if config.file_format == "MINDIR" else ""))
 

@@ -17,4 +17,4 @@
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 set_up tests/requirements.txt
 cd -- "$root"
-exec "$python" -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"
+exec "$python" -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"

@@ -24,10 +24,10 @@ from src.adder import AdderOp
 from src.errors import UserError
 from src.files import replacing
 
-INPUT, OUTPUT = "images", "logits"  # their names in ONNX
+INPUT = "images"  # its name in ONNX
 
 
-def export(net, input_shape, file, file_format):
+def export(net, input_shape, file, file_format, output=None):
     """Export a network in inference mode; a MINDIR is loaded again and must give the network's own outputs.
 
     Args:
@@ -35,6 +35,8 @@ def export(net, input_shape, file, file_format):
         input_shape (tuple[int]): of its float32 input; None on the first axis is a batch of any size.
         file (Path): what to write; it appears when it is complete.
         file_format (str): "MINDIR", "AIR" or "ONNX".
+        output (str): name of the output in ONNX, for a network that ends with `ops.flatten`; MindSpore loses it behind
+            some other operators. Its own name if None.
 
     Raises:
         UserError: it cannot be written, or the reloaded model differs.
@@ -44,7 +46,8 @@ def export(net, input_shape, file, file_format):
     try:
         with replacing(file) as temporary, _exportable(net, "onnx" if file_format == "ONNX" else "unrolled"):
             if file_format == "ONNX":
-                onnx.export(net, x, file_name=str(temporary), input_names=[INPUT], output_names=[OUTPUT],
+                onnx.export(net, x, file_name=str(temporary), input_names=[INPUT],
+                            output_names=[output] if output else None,
                             dynamic_axes={INPUT: {0: "batch"}} if input_shape[0] is None else None)
             else:
                 ms.export(net, x, file_name=str(temporary.with_suffix("")), file_format=file_format)

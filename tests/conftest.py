@@ -17,6 +17,14 @@ import mindspore as ms
 import pytest
 
 
+LONGEST = ("test_readme.py", "test_training.py", "test_mixed_precision.py", "test_quant.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, lest one of them is what all wait for in the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def fixture_pynative():
     """Put MindSpore's default mode back, lest the next test compile what it calls because this one chose GRAPH."""

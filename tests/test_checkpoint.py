@@ -140,7 +140,7 @@ def python(code, *arguments, **options):
 def test_full_disk_leaves_the_old_file(saved):
     before = saved.read_bytes()
     process = python(SAVE_ON_A_FULL_DISK, saved)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     line = errors.splitlines()[-1]
     assert (process.returncode, line.split(":")[0]) == (1, "error"), errors
     assert f"cannot write {saved}" in line and "Traceback" not in errors

@@ -396,9 +396,9 @@ def test_held_out_images_are_the_last_and_not_trained_on(official, tmp_path, pla
     count = 50_000 if official else 20
     data = records("cifar100", count)
     folder = write(tmp_path, {"train.bin": data})
-    held = count // 5
-    assert_same(everything("cifar100", folder, "validation", 4, validation_size=held), data[-held:])
-    orders = [everything("cifar100", folder, "train", 4, seed=seed, validation_size=held) for seed in (1, 1, 2)]
+    held, batch = count // 5, count // 5
+    assert_same(everything("cifar100", folder, "validation", batch, validation_size=held), data[-held:])
+    orders = [everything("cifar100", folder, "train", batch, seed=seed, validation_size=held) for seed in (1, 1, 2)]
     assert multiset(orders[0][0]) == multiset(data[:-held, -3072:])
     np.testing.assert_array_equal(orders[0][0], orders[1][0])
     assert np.any(orders[0][0] != orders[2][0])

@@ -176,7 +176,7 @@ class Shop:
     def run(self, *args, code=0, **options):
         """Run the script to its end and return its output and its error output."""
         with self.start(*args, **options) as process:
-            output, errors = process.communicate(timeout=15)
+            output, errors = process.communicate()
         assert process.returncode == code, output + errors
         return output, errors
 
@@ -464,8 +464,8 @@ def test_two_runs_of_mnist_at_once(shop):
         with shop.start("mnist", shop.data) as second:
             assert "waiting" in second.stdout.readline()
             shop.server.hold.set()
-            output, errors = second.communicate(timeout=15)
-        first.communicate(timeout=15)
+            output, errors = second.communicate()
+        first.communicate()
     assert (first.returncode, second.returncode) == (0, 0), output + errors
     shop.check("mnist")
     assert len(shop.server.log) == 4
@@ -574,7 +574,7 @@ def test_curl_of_a_killed_run_does_not_mix_in(shop):
         with shop.start("cifar100", shop.data) as second:
             assert "waiting" in second.stdout.readline()
             shop.server.hold.set()
-            output, errors = second.communicate(timeout=15)
+            output, errors = second.communicate()
     assert second.returncode == 0, output + errors
     shop.check()
     assert len(shop.server.log) == 1
@@ -587,8 +587,8 @@ def test_two_runs_at_once(shop):
         with shop.start("cifar100", shop.data) as second:
             assert "waiting" in second.stdout.readline()
             shop.server.hold.set()
-            assert "already complete" in second.communicate(timeout=15)[0]
-        first.communicate(timeout=15)
+            assert "already complete" in second.communicate()[0]
+        first.communicate()
     assert (first.returncode, second.returncode) == (0, 0)
     shop.check()
     assert len(shop.server.log) == 1
@@ -605,8 +605,8 @@ def test_second_run_after_the_first_has_failed(shop):
             assert "waiting" in second.stdout.readline()
             shop.server.archives[ARCHIVES["cifar100"]] = good
             shop.server.hold.set()
-            _, errors = second.communicate(timeout=15)
-        assert "wrong MD5" in one_error(first.communicate(timeout=15)[1])
+            _, errors = second.communicate()
+        assert "wrong MD5" in one_error(first.communicate()[1])
     assert (first.returncode, second.returncode) == (1, 0) and "No such file" not in errors
     shop.check()
 
@@ -617,7 +617,7 @@ def test_interrupt_midway_then_rerun(shop, name, sign):
     with shop.start("cifar100", shop.data) as process:
         shop.half_sent()
         os.killpg(process.pid, getattr(signal, "SIG" + name))
-        _, errors = process.communicate(timeout=15)
+        _, errors = process.communicate()
     assert process.returncode == sign
     assert name == "TERM" or one_error(errors) == "error: interrupted (run this again to resume)"
     assert os.listdir(shop.data) == [shop.part.name]

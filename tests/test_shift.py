@@ -194,7 +194,7 @@ def test_saved_loaded_and_not_quantised(trained, tmp_path):
     net, found = loading.load(path, loading.stated(argparse.Namespace()))
     assert found == identity
     np.testing.assert_array_equal(net.set_train(False)(ms.Tensor(images(name, 4))).asnumpy(), logits)
-    with pytest.raises(UserError, match="^.*: only float networks of layer l1 can be quantised$"):
+    with pytest.raises(UserError, match="^.*: only float networks of layer l1 can be quantised; this one is of layer shiftadd$"):
         inputs(argparse.Namespace(checkpoint_file_path=path, calibration_size=8))
 
 

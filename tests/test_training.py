@@ -332,7 +332,7 @@ def test_infinite_loss_stops_with_the_checkpoint_kept(data, tmp_path):
 def test_header(whole):
     """Before anything else, what trains on what, and where to."""
     assert whole[1].splitlines()[0] == (
-        "training the network: resnet20 of layer l1 on cifar100, 10 classes, 10 steps of 32 images, 3 epochs, on CPU, "
+        "training the network: lenet5_bn of layer l1 on cifar100, 10 classes, 10 steps of 32 images, 3 epochs, on CPU, "
         f"backend auto, into {whole[0]}")
 
 

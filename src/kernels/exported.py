@@ -25,6 +25,7 @@ from mindspore import nn, ops
 from src.kernels.precision import Float32
 
 BLOCK = 1 << 19  # values for each image in the largest tensor
+MOST = 16  # blocks of a layer: each takes time to compile, and space in the file
 
 
 class _Form(Float32):
@@ -116,6 +117,6 @@ def one_tap(channels, kernel):
 
 @ops.constexpr
 def block_count(taps, outputs):
-    """How many equal blocks of taps to make, each within the limit."""
-    largest = max(1, BLOCK // outputs)
+    """How many equal blocks of taps to make: within the limit, but hardly more than MOST."""
+    largest = max(1, BLOCK // outputs, taps // MOST)
     return next(taps // size for size in range(min(largest, taps), 0, -1) if taps % size == 0)
