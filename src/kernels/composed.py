@@ -171,10 +171,10 @@ class SquaredForward(_Pass):
         filters, channels, kernel, _ = w.shape
         ones = ops.Ones()((1, channels, kernel, kernel), dtype.float32)
         y = self.convolution(x, w, self.group)
-        shape = y.shape
         squares = self.convolution(ops.Reshape()(x * x, (-1, channels, *x.shape[2:])), ones, 1)  # of each group
-        y = ops.Reshape()(y, (-1, filters // self.group, *shape[2:])) - 0.5 * squares
-        return ops.Reshape()(y, shape) - 0.5 * ops.Reshape()(ops.ReduceSum()(w * w, (1, 2, 3)), (1, filters, 1, 1))
+        y = ops.Reshape()(y, (-1, filters // self.group, *y.shape[2:])) - 0.5 * squares
+        y = ops.Reshape()(y, (-1, filters, *y.shape[2:]))
+        return y - 0.5 * ops.Reshape()(ops.ReduceSum()(w * w, (1, 2, 3)), (1, filters, 1, 1))
 
     def convolution(self, x, w, group):
         pad = (self.padding,) * 4
