@@ -87,17 +87,31 @@ NO_INLINE void WeightGradPlane(const Inputs &inputs, const float *dy, const floa
     }
 }
 
-// Planes of dy as the inputs read them: a row of inputs, and of them those of one phase, see adder_input_grad_cpu.cc.
+struct Tap {
+  int64_t weight, offset;  // its index in the window; where the outputs that it is for start
+};
+
+// Planes of dy as the inputs read them, from the first that any input sees on.
 struct Outputs {
   const Layer &layer;
-  const int64_t first = CeilDiv(layer.padding - (layer.kernel - 1), layer.stride);  // that the first inputs see
-  const int64_t last = (layer.padding + layer.stride - 1) / layer.stride;
-  const Band band = {first, first, CeilDiv(layer.height, layer.stride) + last - first,
-                     CeilDiv(layer.width, layer.stride) + last - first, 1, 1};
+  const int64_t first = CeilDiv(layer.padding - (layer.kernel - 1), layer.stride);
+  const int64_t more = (layer.padding + layer.stride - 1) / layer.stride - first;  // than there are steps in an image
+  const Band band = {first, first, CeilDiv(layer.height, layer.stride) + more,
+                     CeilDiv(layer.width, layer.stride) + more, 1, 1};
+  std::vector<std::vector<Tap>> phases = {};  // that read the inputs from (row, col) on, a stride apart
 
-  // Where the output is whose tap (i, j) is the input (row, col).
-  int64_t At(int64_t row, int64_t col, int64_t i, int64_t j) const {
-    return band.At((row + layer.padding - i) / layer.stride - first, (col + layer.padding - j) / layer.stride - first);
+  explicit Outputs(const Layer &of) : layer(of) {
+    for (int64_t row = 0; row < layer.stride; ++row)
+      for (int64_t col = 0; col < layer.stride; ++col) phases.push_back(Taps(row + layer.padding, col + layer.padding));
+  }
+
+  std::vector<Tap> Taps(int64_t row, int64_t col) const {
+    std::vector<Tap> taps;
+    for (int64_t i = row % layer.stride; i < layer.kernel; i += layer.stride)
+      for (int64_t j = col % layer.stride; j < layer.kernel; j += layer.stride)
+        taps.push_back({i * layer.kernel + j,
+                        band.At((row - i) / layer.stride - first, (col - j) / layer.stride - first)});
+    return taps;
   }
 };
 
@@ -107,22 +121,25 @@ NO_INLINE void InputGradPlane(const Outputs &outputs, const float *dy, const flo
   const Layer &layer = outputs.layer;
   const int64_t stride = kStride ? kStride : layer.stride, pitch = outputs.band.Pitch();
   const Vec one = Splat(1.0f);
-  for (int64_t row = 0; row < layer.height; ++row, x += layer.width, dx += layer.width)
-    for (int64_t phase = 0; phase < stride; ++phase)
-      for (int64_t col = phase; col < layer.width; col += kLanes * stride) {
-        const int64_t count = CeilDiv(layer.width - col, stride);
-        const Vec v = LoadStrided<kStride>(x + col, stride, count);
+  for (int64_t row = 0; row < layer.height; ++row)
+    for (int64_t phase = 0; phase < stride; ++phase) {
+      const float *const xs = x + row * layer.width + phase, *dys = dy + row / stride * outputs.band.RowPitch();
+      float *const out = dx + row * layer.width + phase;
+      const std::vector<Tap> &taps = outputs.phases[row % stride * stride + phase];
+      const int64_t columns = CeilDiv(layer.width - phase, stride);
+      for (int64_t q = 0; q < columns; q += kLanes, dys += kLanes) {
+        const Vec v = LoadStrided<kStride>(xs + q * stride, stride, columns - q);
         Vec sum = {};
         for (int64_t f = 0; f < layer.filters; ++f)
-          for (int64_t i = (row + layer.padding) % stride; i < layer.kernel; i += stride)
-            for (int64_t j = (phase + layer.padding) % stride; j < layer.kernel; j += stride) {
-              const Vec d = w[f * layer.taps + i * layer.kernel + j] - v;
-              const Vec slope = norm == 1 ? Max(-one, Min(one, d)) : d;  // in this order a NaN passes through
-              sum += Load(dy + f * pitch + outputs.At(row, col, i, j)) * slope;
-            }
-        if (kStride == 1) StoreFirst(dx + col, sum, count);
-        else for (int64_t i = 0; i < std::min<int64_t>(count, kLanes); ++i) dx[col + i * stride] = sum[i];
+          for (const Tap &tap : taps) {
+            const Vec d = w[f * layer.taps + tap.weight] - v;
+            const Vec slope = norm == 1 ? Max(-one, Min(one, d)) : d;  // in this order a NaN passes through
+            sum += Load(dys + f * pitch + tap.offset) * slope;
+          }
+        if (kStride == 1) StoreFirst(out + q, sum, columns - q);
+        else for (int64_t i = 0; i < std::min<int64_t>(columns - q, kLanes); ++i) out[(q + i) * stride] = sum[i];
       }
+    }
 }
 
 }  // namespace
@@ -143,7 +160,7 @@ void DepthwiseForward(const Layer &layer, const float *x, const float *w, const 
 }
 
 void DepthwiseInputGrad(const Layer &layer, const float *dy, const float *x, const float *w, float *dx) {
-  const Outputs outputs{layer};
+  const Outputs outputs(layer);
   const int64_t size = layer.height * layer.width, out_size = layer.out_height * layer.out_width;
   const auto run = layer.norm == 1 ? layer.stride == 1 ? InputGradPlane<1, 1> : InputGradPlane<1, 0>
                                    : layer.stride == 1 ? InputGradPlane<2, 1> : InputGradPlane<2, 0>;

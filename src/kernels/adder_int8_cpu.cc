@@ -190,8 +190,8 @@ inline Bytes ToBytes(Vec v, float top) {
   return LowBytes(reinterpret_cast<Ints>(sum));
 }
 
-// What takes the sums of `count` filters from f on, at most kFilters, at some positions, to y. `at` is the first's index,
-// and positions are `pitch` apart.
+// What takes the sums of `count` filters from f on, at most kFilters, at some positions, to y. `at` is the first's
+// index, and positions are `pitch` apart.
 struct Raw {
   using Out = int32_t;
 

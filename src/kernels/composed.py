@@ -195,7 +195,8 @@ class LinearInputGrad(_Pass):
 
     def convolution(self, dy, w, shape, group):
         pad = (self.padding,) * 4
-        transpose = ops.Conv2DTranspose(w.shape[0], w.shape[2], "pad", self.padding, pad, stride=self.stride, group=group)
+        transpose = ops.Conv2DTranspose(w.shape[0], w.shape[2], "pad", self.padding, pad, stride=self.stride,
+                                        group=group)
         return transpose(dy, w, shape)
 
 

@@ -15,8 +15,8 @@
 """The forward pass of norm 1 in exported models: operators that every runtime has, no loops, a batch of any size.
 
 x [N, C_in, H, W], w [C_out, C_in / group, k, k] -> y = -sum |x - w|, [N, C_out, H_out, W_out], by blocks of window
-taps, so that the largest tensor has some 2 MB for each image. There are two forms, since MindSpore's CPU operators index
-slowly where others broadcast, and the runtimes that read ONNX do not.
+taps, so that the largest tensor has some 2 MB for each image. There are two forms, since MindSpore's CPU operators
+index slowly where others broadcast, and the runtimes that read ONNX do not.
 """
 import mindspore as ms
 import numpy as np
