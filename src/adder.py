@@ -93,7 +93,8 @@ class Adder2d(nn.Cell):
         self.operation = (AdderOp if mix is None else MixedAdderOp)(stride, padding, eta, backend, norm, group)
         group = self.operation.group
         if in_channels % group or out_channels % group:
-            raise ValueError(f"group must divide in_channels {in_channels} and out_channels {out_channels}, not be {group}")
+            raise ValueError(f"group must divide in_channels {in_channels} and out_channels {out_channels}, not be "
+                             f"{group}")
         shape = (out_channels, in_channels // group, self.kernel_size, self.kernel_size)
         self.adder = Parameter(initializer(Normal(1.0), shape))  # N(0, 1), as AdderNet's code
         self.b = Parameter(initializer("zeros", (out_channels,))) if bias or has_bias else None

@@ -497,8 +497,9 @@ def digest_with_threads(threads):
 def digest():
     """Of all results of the kernel, on layers that are large enough for several threads."""
     result = hashlib.sha256()
-    for case in (Case(40, 16, 16, 17, 20, 3, 1, 1), Case(9, 8, 64, 64, 24, 3, 2, 1), Case(9, 32, 64, 64, 32, 3, 1, 1, 4),
-                 Case(1, 96, 32, 32, 96, 3, 1, 1, 12), Case(64, 32, 32, 32, 32, 3, 1, 1, 32)):
+    for case in (Case(40, 16, 16, 17, 20, 3, 1, 1), Case(9, 8, 64, 64, 24, 3, 2, 1),
+                 Case(9, 32, 64, 64, 32, 3, 1, 1, 4), Case(1, 96, 32, 32, 96, 3, 1, 1, 12),
+                 Case(64, 32, 32, 32, 32, 3, 1, 1, 32)):
         for array in measured(AdderOp(case.stride, case.padding, backend="kernel", group=case.group), *numbers(case)):
             result.update(array.tobytes())
     return result.hexdigest()
