@@ -36,7 +36,7 @@ from src.files import check_output, replacing
 from src.kernels.geometry import Geometry
 from src.kernels.operations import thread_count
 
-LAYERS = {  # name: x [C, H, W], w [C_out, C, k, k], stride, padding
+LAYERS = {  # name: x [C, H, W], w [C_out, C / groups, k, k], stride, padding
     "3x3, 16 to 16, 32x32": ((16, 32, 32), (16, 16, 3, 3), 1, 1),
     "3x3, 16 to 32, 32x32, stride 2": ((16, 32, 32), (32, 16, 3, 3), 2, 1),
     "1x1, 16 to 32, 32x32, stride 2": ((16, 32, 32), (32, 16, 1, 1), 2, 0),
@@ -44,6 +44,8 @@ LAYERS = {  # name: x [C, H, W], w [C_out, C, k, k], stride, padding
     "3x3, 32 to 64, 16x16, stride 2": ((32, 16, 16), (64, 32, 3, 3), 2, 1),
     "1x1, 32 to 64, 16x16, stride 2": ((32, 16, 16), (64, 32, 1, 1), 2, 0),
     "3x3, 64 to 64, 8x8": ((64, 8, 8), (64, 64, 3, 3), 1, 1),
+    "4 groups, 3x3, 64 to 64, 16x16": ((64, 16, 16), (64, 16, 3, 3), 1, 1),
+    "depthwise, 3x3, 64, 16x16": ((64, 16, 16), (64, 1, 3, 3), 1, 1),
 }
 LARGE_LAYERS = {  # of ImageNet networks
     "3x3, 64 to 64, 56x56": ((64, 56, 56), (64, 64, 3, 3), 1, 1),

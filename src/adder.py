@@ -32,29 +32,31 @@ from src.kernels import Float32, Geometry, check_float, one_of_pair
 ETA = 0.2
 
 
-def adder2d_function(x, w, stride=1, padding=0, eta=ETA, backend="auto", norm=1):
+def adder2d_function(x, w, stride=1, padding=0, eta=ETA, backend="auto", norm=1, group=1):
     """Adder layer as a function, differentiable in x and w. It computes in float32 whatever the types of x and w are.
 
     Args:
         x (Tensor): input [N, C_in, H, W], float32, float16 or bfloat16; its shape must be known in GRAPH mode.
-        w (Tensor): filters [C_out, C_in, k, k], of these types too.
+        w (Tensor): filters [C_out, C_in / group, k, k], of these types too.
         stride (int | tuple[int]): step of the window; of a pair, both must be the same.
         padding (int | tuple[int]): rows and columns of zeros on each side; they take part in the sum, adding -|w| or
             -w^2 / 2 each.
         eta (float): strength of the adaptive rate, see `AdderOp`; 0 switches it off.
         backend (str): "auto", "kernel" or "composed", see `src.kernels.operation`.
         norm (int): 1 or 2.
+        group (int): how many groups channels and filters are in; a filter sees the channels of its group. It divides
+            C_in and C_out.
 
     Returns:
         Tensor [N, C_out, H_out, W_out] of x's type, H_out = (H + 2 * padding - k) // stride + 1.
 
     Raises:
         TypeError: x or w is no tensor of these types.
-        ValueError: unknown backend or norm; a stride, padding or eta out of range; shapes that do not fit.
+        ValueError: unknown backend or norm; a stride, padding, eta or group out of range; shapes that do not fit.
         BuildError: backend "kernel" was asked for and cannot be had.
     """
-    operation = _operation(Geometry(stride, padding, norm), eta, backend)
-    check_inputs(x, w, operation.padding)
+    operation = _operation(Geometry(stride, padding, norm, group), eta, backend)
+    check_inputs(x, w, operation)
     return operation(x.astype(ms.float32), w.astype(ms.float32)).astype(x.dtype)
 
 
@@ -68,11 +70,11 @@ class Adder2d(nn.Cell):
         in_channels (int): C_in.
         out_channels (int): C_out.
         kernel_size (int | tuple[int]): k, of a square window.
-        stride, padding, eta, backend, norm: as in `adder2d_function`.
+        stride, padding, eta, backend, norm, group: as in `adder2d_function`.
         bias, has_bias (bool): add a learnable constant per filter, parameter `b` [C_out].
         mix (Parameter): for a mixed weight gradient, see `MixedAdderOp`; AdderNet's if None.
         pad_mode (str): "pad" takes `padding`, "valid" none, and "same" as much as keeps the size, for stride 1.
-        dilation, group (int): 1, as there is nothing else.
+        dilation (int): 1, as there is nothing else.
 
     Raises: as `adder2d_function`.
     """
@@ -85,18 +87,21 @@ class Adder2d(nn.Cell):
         for name in ("in_channels", "out_channels", "kernel_size"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a positive integer, not {getattr(self, name)!r}")
-        for name, value in (("dilation", dilation), ("group", group)):
-            if one_of_pair(name, value) != 1:
-                raise ValueError(f"{name} must be 1 in an adder layer, not {value!r}")
+        if one_of_pair("dilation", dilation) != 1:
+            raise ValueError(f"dilation must be 1 in an adder layer, not {dilation!r}")
         padding = padding_of(pad_mode, padding, self.kernel_size, stride)
-        self.operation = (AdderOp if mix is None else MixedAdderOp)(stride, padding, eta, backend, norm)
-        shape = (out_channels, in_channels, self.kernel_size, self.kernel_size)
+        self.operation = (AdderOp if mix is None else MixedAdderOp)(stride, padding, eta, backend, norm, group)
+        group = self.operation.group
+        if in_channels % group or out_channels % group:
+            raise ValueError(f"group must divide in_channels {in_channels} and out_channels {out_channels}, not be "
+                             f"{group}")
+        shape = (out_channels, in_channels // group, self.kernel_size, self.kernel_size)
         self.adder = Parameter(initializer(Normal(1.0), shape))  # N(0, 1), as AdderNet's code
         self.b = Parameter(initializer("zeros", (out_channels,))) if bias or has_bias else None
         self.mix, self.add_bias = mix, AddBias()
 
     def construct(self, x):
-        check_inputs(x, self.adder, self.operation.padding, self.operation.any_batch)
+        check_inputs(x, self.adder, self.operation)
         inputs = (x.astype(ms.float32), self.adder.astype(ms.float32))
         y = self.operation(*inputs) if self.mix is None else self.operation(*inputs, self.mix)
         if self.b is not None:
@@ -107,7 +112,7 @@ class Adder2d(nn.Cell):
         geometry = self.operation.geometry
         return (f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={geometry.stride}, "
                 f"padding={geometry.padding}, bias={self.b is not None}, eta={self.operation.eta}, "
-                f"norm={geometry.norm}")
+                f"norm={geometry.norm}, group={geometry.group}")
 
 
 def padding_of(pad_mode, padding, kernel_size, stride):
@@ -139,12 +144,12 @@ class AdderOp(Float32):
 
     filters_grad = "weight_grad"
 
-    def __init__(self, stride=1, padding=0, eta=ETA, backend="auto", norm=1):
+    def __init__(self, stride=1, padding=0, eta=ETA, backend="auto", norm=1, group=1):
         super().__init__()
         if not 0 <= eta < math.inf:
             raise ValueError(f"eta must be a number from 0 on, not {eta}")
-        self.geometry, self.eta = Geometry(stride, padding, norm), eta
-        self.padding = self.geometry.padding
+        self.geometry, self.eta = Geometry(stride, padding, norm, group), eta
+        self.padding, self.group = self.geometry.padding, self.geometry.group
         self.any_batch = False  # whether a batch of unknown size is taken in GRAPH mode, as by exported forms
         self.forward, self.input_grad, self.weight_grad = (
             kernels.operation(name, backend, self.geometry) for name in ("forward", "input_grad", self.filters_grad))
@@ -185,24 +190,27 @@ class AddBias(Float32):
         return y + bias.reshape((1, -1, 1, 1))  # ops.bias_add becomes ONNX of another axis
 
 
-def check_inputs(x, w, padding, any_batch=False):
-    """Refuse what the operation cannot take, by its name: TypeError or ValueError."""
+def check_inputs(x, w, operation):
+    """Refuse what an `AdderOp` cannot take, by its name: TypeError or ValueError."""
     check_float("adder layer", "x", x)
     check_float("adder layer", "w", w)
-    if not (any_batch and F.is_sequence_value_unknown(x.shape)):
-        _check_shapes(x.shape, w.shape, padding)
+    if not (operation.any_batch and F.is_sequence_value_unknown(x.shape)):
+        _check_shapes(x.shape, w.shape, operation.padding, operation.group)
 
 
 @ops.constexpr
-def _check_shapes(x, w, padding):
+def _check_shapes(x, w, padding, group):
     if x is None or None in x:
         raise ValueError("adder layer: x must have a known shape in GRAPH mode, not a dynamic one")
     if len(x) != 4 or len(w) != 4:
         raise ValueError(f"adder layer: x and w must have four axes each, not the shapes {x} and {w}")
     if 0 in (*x, *w):
         raise ValueError(f"adder layer: x of shape {x} or w of shape {w} is empty")
-    if x[1] != w[1]:
-        raise ValueError(f"adder layer: x of shape {x} must have the {w[1]} channels of the filters, shape {w}")
+    if x[1] != w[1] * group:
+        raise ValueError(f"adder layer: x of shape {x} must have the {w[1]} channels of the filters, shape {w}"
+                         + (f", in each of the {group} groups" if group > 1 else ""))
+    if w[0] % group:
+        raise ValueError(f"adder layer: filters of shape {w} do not come in {group} groups")
     if w[2] != w[3]:
         raise ValueError(f"adder layer: windows must be square, not w of shape {w}")
     if min(x[2:]) + 2 * padding < w[2]:
@@ -211,4 +219,4 @@ def _check_shapes(x, w, padding):
 
 @functools.lru_cache(maxsize=None)
 def _operation(geometry, eta, backend):
-    return AdderOp(geometry.stride, geometry.padding, eta, backend, geometry.norm)
+    return AdderOp(geometry.stride, geometry.padding, eta, backend, geometry.norm, geometry.group)

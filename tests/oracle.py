@@ -42,7 +42,10 @@ def input_grad(dy, x, w, stride=1, padding=0, norm=1):
     dx = np.zeros_like(x)
     for i, j, window in _taps(x, w, stride):
         d = -_differences(x, w, i, j, window)
-        dx[window] += (dy[:, :, None] * (np.clip(d, -1.0, 1.0) if norm == 1 else d)).sum(1)
+        slopes = dy[:, :, None] * (np.clip(d, -1.0, 1.0) if norm == 1 else d)
+        batch, filters, channels, *size = slopes.shape
+        groups = group_count(x, w)
+        dx[window] += slopes.reshape(batch, groups, filters // groups, channels, *size).sum(2).reshape(x[window].shape)
     return dx[:, :, rows, cols]
 
 
@@ -92,5 +95,13 @@ def _taps(x, w, stride):
 
 
 def _differences(x, w, i, j, window):
-    """x - w of one tap, [N, C_out, C_in, H_out, W_out]."""
-    return x[window][:, None] - w[:, :, i, j, None, None]
+    """x - w of one tap, [N, C_out, C_in / groups, H_out, W_out]."""
+    batch, channels, *size = x[window].shape
+    groups = group_count(x, w)
+    seen = x[window].reshape(batch, groups, channels // groups, *size).repeat(w.shape[0] // groups, 1)
+    return seen - w[:, :, i, j, None, None]
+
+
+def group_count(x, w):
+    """Of a layer on x [N, C_in, H, W] with filters w [C_out, C_in / groups, k, k]."""
+    return x.shape[1] // w.shape[1] if w.shape[1] else 1

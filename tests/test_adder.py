@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
 TOLERANCE = 1e-5  # of the largest value; float32 sums of a few hundred terms are near 1e-6
 
-Case = namedtuple("Case", "batch channels height width filters kernel stride padding")
+Case = namedtuple("Case", "batch channels height width filters kernel stride padding group", defaults=(1,))
 CASES = {
     "one of everything": Case(1, 1, 1, 1, 1, 1, 1, 0),
     "single window": Case(1, 3, 5, 5, 4, 5, 1, 0),
@@ -55,11 +55,18 @@ CASES = {
     "one channel, 5x5, several tiles": Case(5, 1, 33, 29, 6, 5, 1, 0),
     "one channel, stride 2, odd, padding": Case(3, 1, 9, 12, 20, 3, 2, 2),
     "7x7 stride 2, more taps than a register block": Case(2, 3, 23, 18, 5, 7, 2, 3),
+    "2 groups, stride 2, odd, not square": Case(2, 6, 9, 7, 4, 3, 2, 1, 2),
+    "19 groups of 3 filters, one image": Case(1, 38, 5, 6, 57, 2, 1, 1, 19),
+    "depthwise": Case(2, 17, 8, 9, 17, 3, 1, 1, 17),
+    "depthwise, 2 filters each, 5x5 stride 2": Case(3, 4, 11, 35, 8, 5, 2, 2, 4),
+    "depthwise, stride 3, padding beyond the window": Case(1, 3, 7, 8, 3, 1, 3, 2, 3),
 }
-TYPICAL = CASES["3x3 stride 2, odd, not square"]
+TYPICAL, GROUPED, DEPTHWISE = (CASES[name] for name in (
+    "3x3 stride 2, odd, not square", "2 groups, stride 2, odd, not square", "depthwise, 2 filters each, 5x5 stride 2"))
 PLACES = [(backend, mode, name) for backend in ("kernel", "composed") for mode in MODES for name in CASES
           # A compilation of the composed form takes seconds.
-          if (backend, mode) != ("composed", "GRAPH") or name in ("2x2 stride 3", "3x3 stride 2, odd, not square")]
+          if (backend, mode) != ("composed", "GRAPH")
+          or name in ("2x2 stride 3", "3x3 stride 2, odd, not square", "2 groups, stride 2, odd, not square")]
 backends = pytest.mark.parametrize("backend", ["kernel", "composed"])
 modes = pytest.mark.parametrize("mode", list(MODES))
 
@@ -68,7 +75,7 @@ def numbers(case, scale=1.0, offset=0.0, seed=0):
     """Random x, w and dy of a case."""
     random = np.random.default_rng(seed)
     x = random.standard_normal(case[:4]) * scale + offset
-    w = random.standard_normal((case.filters, case.channels, case.kernel, case.kernel)) * scale + offset
+    w = random.standard_normal((case.filters, case.channels // case.group, case.kernel, case.kernel)) * scale + offset
     rows, cols = ((size + 2 * case.padding - case.kernel) // case.stride + 1 for size in case[2:4])
     dy = random.standard_normal((case.batch, case.filters, rows, cols))
     return [array.astype(np.float32) for array in (x, w, dy)]
@@ -101,7 +108,7 @@ def test_matches_the_oracle(backend, mode, name):
     ms.set_context(mode=MODES[mode])
     case = CASES[name]
     tensors = numbers(case)
-    got = measured(AdderOp(case.stride, case.padding, backend=backend), *tensors)
+    got = measured(AdderOp(case.stride, case.padding, backend=backend, group=case.group), *tensors)
     assert max(errors(got, expected(case, *tensors))) < TOLERANCE
 
 
@@ -110,7 +117,7 @@ def test_norm_2_matches_the_oracle(backend, mode, name):
     ms.set_context(mode=MODES[mode])
     case = CASES[name]
     tensors = numbers(case)
-    got = measured(AdderOp(case.stride, case.padding, backend=backend, norm=2), *tensors)
+    got = measured(AdderOp(case.stride, case.padding, backend=backend, norm=2, group=case.group), *tensors)
     assert max(errors(got, expected(case, *tensors, norm=2))) < TOLERANCE
 
 
@@ -121,23 +128,23 @@ def test_mixed_gradients_match_the_oracle(backend, mode, name, mix):
     ms.set_context(mode=MODES[mode])
     case = CASES[name]
     tensors = numbers(case)
-    got = measured(_mixed(case.stride, case.padding, backend), *tensors, ms.Tensor([mix], ms.float32))
+    got = measured(_mixed(case.stride, case.padding, backend, case.group), *tensors, ms.Tensor([mix], ms.float32))
     assert max(errors(got, expected(case, *tensors, mix=mix))) < TOLERANCE
 
 
+@pytest.mark.parametrize("case", [TYPICAL, DEPTHWISE], ids=["dense", "depthwise"])
 @backends
-def test_equal_values_have_no_sign(backend):
+def test_equal_values_have_no_sign(backend, case):
     """Integers are often equal, numbers drawn at random hardly ever."""
-    case = CASES["3x3"]
     x, w, dy = numbers(case)
     x, w = np.round(2 * x), np.round(2 * w)
-    got = measured(_mixed(case.stride, case.padding, backend), x, w, dy, ms.Tensor([0.0], ms.float32))
+    got = measured(_mixed(case.stride, case.padding, backend, case.group), x, w, dy, ms.Tensor([0.0], ms.float32))
     assert max(errors(got, expected(case, x, w, dy, mix=0.0))) < TOLERANCE
 
 
 @functools.lru_cache(maxsize=None)
-def _mixed(stride, padding, backend):
-    return MixedAdderOp(stride, padding, backend=backend)
+def _mixed(stride, padding, backend, group=1):
+    return MixedAdderOp(stride, padding, backend=backend, group=group)
 
 
 @backends
@@ -267,13 +274,14 @@ def test_modes_agree_bit_by_bit(name):
         np.testing.assert_array_equal(graph, other)
 
 
+@pytest.mark.parametrize("case", [TYPICAL, DEPTHWISE], ids=["dense", "depthwise"])
 @backends
-def test_special_values_propagate(backend):
+def test_special_values_propagate(backend, case):
     """A broken input must not pass for a sound one. What comes of infinity may be NaN: sums of maxima cancel it."""
-    x, w, dy = numbers(TYPICAL)
+    x, w, dy = numbers(case)
     x[0, 1, 3, 3], x[1, 0, 2, 2], x[1, 2, 4, 4] = np.nan, np.inf, -np.inf
-    y, dx, dw = expected(TYPICAL, x, w, dy, eta=0)
-    got = measured(AdderOp(TYPICAL.stride, TYPICAL.padding, 0, backend), x, w, dy)
+    y, dx, dw = expected(case, x, w, dy, eta=0)
+    got = measured(AdderOp(case.stride, case.padding, 0, backend, group=case.group), x, w, dy)
     assert np.isnan(y).any() and np.isinf(y).any() and np.isnan(dx).any()
     np.testing.assert_allclose(got[0][np.isfinite(y)], y[np.isfinite(y)], rtol=1e-5)
     assert not np.isfinite(got[0][~np.isfinite(y)]).any()
@@ -319,6 +327,17 @@ def test_refuses_shapes_that_do_not_fit(backend, mode, shapes):
         Caller(backend, 1, 0)(x, w)
 
 
+@pytest.mark.parametrize("w_shape, words", [((4, 6, 3, 3), "the 6 channels .* in each of the 3 groups"),
+                                            ((6, 3, 3, 3), "the 3 channels .* in each of the 3 groups"),
+                                            ((4, 2, 3, 3), r"filters of shape \(4, 2, 3, 3\) do not come in 3 groups")])
+@modes
+@backends
+def test_refuses_groups_that_do_not_fit(backend, mode, w_shape, words):
+    ms.set_context(mode=MODES[mode])
+    with pytest.raises(ValueError, match=f"(?s)adder layer: .*{words}"):
+        Caller(backend, 1, 0, 3)(ops.ones((2, 6, 8, 8)), ops.ones(w_shape))
+
+
 @modes
 @backends
 def test_refuses_what_is_no_tensor(backend, mode):
@@ -345,12 +364,12 @@ def test_dynamic_shapes(backend, shape):
 class Caller(nn.Cell):
     """Calls the function from inside a graph."""
 
-    def __init__(self, backend, stride, padding):
+    def __init__(self, backend, stride, padding, group=1):
         super().__init__()
-        self.backend, self.stride, self.padding = backend, stride, padding
+        self.backend, self.stride, self.padding, self.group = backend, stride, padding, group
 
     def construct(self, x, w):
-        return adder2d_function(x, w, self.stride, self.padding, backend=self.backend)
+        return adder2d_function(x, w, self.stride, self.padding, backend=self.backend, group=self.group)
 
 
 @pytest.mark.parametrize("place", ["PYNATIVE", "GRAPH", "jit", "Cell"])
@@ -373,7 +392,7 @@ def test_function_works_everywhere(backend, place):
                                        {"padding": 256}, {"eta": -0.1}, {"eta": float("nan")}, {"eta": float("inf")},
                                        {"backend": "cuda"}, {"norm": 3}, {"norm": True}, {"stride": (1, 2)},
                                        {"stride": [2, 2.5]}, {"stride": ()}, {"stride": "2"}, {"padding": (0, 1)},
-                                       {"padding": None}], ids=str)
+                                       {"padding": None}, {"group": 0}, {"group": 1.5}, {"group": (1, 2)}], ids=str)
 def test_bad_arguments(arguments):
     x, w, _ = numbers(TYPICAL)
     with pytest.raises(ValueError, match=next(iter(arguments))):
@@ -384,7 +403,7 @@ def test_bad_arguments(arguments):
 
 @pytest.mark.parametrize("arguments", [
     {"kernel_size": 0}, {"kernel_size": 1.5}, {"kernel_size": (3, 1)}, {"kernel_size": True}, {"in_channels": 0},
-    {"in_channels": "3"}, {"out_channels": -1}, {"group": 3}, {"dilation": 2}, {"dilation": (1, 2)},
+    {"in_channels": "3"}, {"out_channels": -1}, {"group": 2}, {"group": 6}, {"dilation": 2}, {"dilation": (1, 2)},
     {"pad_mode": "reflect"}, {"padding": 1, "pad_mode": "valid"}, {"pad_mode": "same", "stride": 2},
     {"pad_mode": "same", "kernel_size": 2}], ids=str)
 def test_bad_arguments_of_the_layer(arguments):
@@ -395,16 +414,16 @@ def test_bad_arguments_of_the_layer(arguments):
 @pytest.mark.parametrize("arguments, geometry", [
     ({"kernel_size": (3, 3), "stride": (2, 2), "padding": (1, 1)}, (3, 2, 1)), ({"padding": (2, 2, 2, 2)}, (3, 1, 2)),
     ({"kernel_size": [5, 5], "stride": [1, 1], "pad_mode": "same"}, (5, 1, 2)), ({"pad_mode": "valid"}, (3, 1, 0)),
-    ({"pad_mode": "pad", "padding": 3, "group": 1, "dilation": (1, 1)}, (3, 1, 3))], ids=str)
+    ({"pad_mode": "pad", "padding": 3, "group": 2, "dilation": (1, 1)}, (3, 1, 3))], ids=str)
 def test_layer_takes_what_a_convolution_takes(arguments, geometry):
     """Where the two say the same, as many outputs."""
     arguments = {"in_channels": 2, "out_channels": 4, "kernel_size": 3, **arguments}
     layer = Adder2d(**arguments, has_bias=True)
     kernel, stride, padding = geometry
     assert f"2, 4, kernel_size={kernel}, stride={stride}, padding={padding}, bias=True" in repr(layer)
-    conv = nn.Conv2d(2, 4, kernel, stride, "pad", padding)
+    conv = nn.Conv2d(2, 4, kernel, stride, "pad", padding, group=arguments.get("group", 1))
     x = ops.ones((1, 2, 9, 7), ms.float32)
-    assert layer(x).shape == conv(x).shape
+    assert layer(x).shape == conv(x).shape and layer.adder.shape == conv.weight.shape
 
 
 def test_choice_of_the_implementation(monkeypatch):
@@ -433,29 +452,31 @@ def test_block_count(monkeypatch, taps, outputs, limit, blocks):
     assert composed.block_count(taps, outputs) == blocks
 
 
+@pytest.mark.parametrize("case", [TYPICAL, GROUPED], ids=["dense", "grouped"])
 @modes
-def test_blocks_of_the_composed_form_add_up(monkeypatch, mode):
+def test_blocks_of_the_composed_form_add_up(monkeypatch, mode, case):
     """Several blocks in the forward pass and in the input gradient, in place of one."""
     ms.set_context(mode=MODES[mode])
-    tensors = numbers(TYPICAL)
-    limit_blocks(monkeypatch, 4 * TYPICAL.filters * 40 * 3)  # 3 taps x filters x N * 5 * 4 positions
-    assert composed.block_count(27, TYPICAL.filters * 40) == 9
-    assert composed.block_count(45, 2 * 3 * 9 * 7) > 1
-    got = measured(AdderOp(TYPICAL.stride, TYPICAL.padding, backend="composed"), *tensors)
-    assert max(errors(got, expected(TYPICAL, *tensors))) < TOLERANCE
+    tensors = numbers(case)
+    limit_blocks(monkeypatch, 4 * case.filters * 40 * 3)  # 3 taps x filters x N * 5 * 4 positions
+    assert composed.block_count(27, case.filters * 40) == 9
+    assert composed.block_count(9 * case.filters // case.group, 2 * case.channels * 9 * 7) > 1
+    got = measured(AdderOp(case.stride, case.padding, backend="composed", group=case.group), *tensors)
+    assert max(errors(got, expected(case, *tensors))) < TOLERANCE
 
 
+@pytest.mark.parametrize("case", [TYPICAL, GROUPED], ids=["dense", "grouped"])
 @pytest.mark.parametrize("blocks", [1, 9])
 @pytest.mark.parametrize("backend", ["unrolled", "onnx"])
-def test_forms_for_export_match_the_loop(monkeypatch, backend, blocks):
+def test_forms_for_export_match_the_loop(monkeypatch, backend, blocks, case):
     """The network that is exported has to be the one that was trained."""
-    monkeypatch.setattr(exported, "BLOCK", 27 // blocks * TYPICAL.filters * 20)
-    assert exported.block_count(27, TYPICAL.filters * 20) == blocks
-    x, w, _ = numbers(TYPICAL)
-    geometry = TYPICAL.stride, TYPICAL.padding
-    loop = AdderOp(*geometry, backend="composed")(ms.Tensor(x), ms.Tensor(w)).asnumpy()
+    monkeypatch.setattr(exported, "BLOCK", 27 // blocks * case.filters * 20)
+    assert exported.block_count(27, case.filters * 20) == blocks
+    x, w, _ = numbers(case)
+    geometry = {"stride": case.stride, "padding": case.padding, "group": case.group}
+    loop = AdderOp(**geometry, backend="composed")(ms.Tensor(x), ms.Tensor(w)).asnumpy()
     ms.set_context(mode=ms.GRAPH_MODE)
-    got = AdderOp(*geometry, backend=backend)(ms.Tensor(x), ms.Tensor(w)).asnumpy()
+    got = AdderOp(**geometry, backend=backend)(ms.Tensor(x), ms.Tensor(w)).asnumpy()
     assert oracle.relative_error(got, loop) < 1e-6
 
 
@@ -476,7 +497,9 @@ def digest_with_threads(threads):
 def digest():
     """Of all results of the kernel, on layers that are large enough for several threads."""
     result = hashlib.sha256()
-    for case in (Case(40, 16, 16, 17, 20, 3, 1, 1), Case(9, 8, 64, 64, 24, 3, 2, 1)):
-        for array in measured(AdderOp(case.stride, case.padding, backend="kernel"), *numbers(case)):
+    for case in (Case(40, 16, 16, 17, 20, 3, 1, 1), Case(9, 8, 64, 64, 24, 3, 2, 1),
+                 Case(9, 32, 64, 64, 32, 3, 1, 1, 4), Case(1, 96, 32, 32, 96, 3, 1, 1, 12),
+                 Case(64, 32, 32, 32, 32, 3, 1, 1, 32)):
+        for array in measured(AdderOp(case.stride, case.padding, backend="kernel", group=case.group), *numbers(case)):
             result.update(array.tobytes())
     return result.hexdigest()

@@ -27,10 +27,17 @@ from src.kernels import build
 # A few shapes for every variant: x, w, stride and padding.
 SHAPES = [((1, 1, 1, 1), (1, 1, 1, 1), 1, 0), ((3, 5, 9, 7), (6, 5, 3, 3), 2, 1),
           ((40, 19, 8, 8), (37, 19, 3, 3), 1, 1), ((2, 3, 40, 41), (9, 3, 2, 2), 3, 2),
-          ((18, 2, 33, 32), (3, 2, 5, 5), 1, 2), ((1, 1, 22, 22), (512, 1, 7, 7), 1, 0)]
+          ((18, 2, 33, 32), (3, 2, 5, 5), 1, 2), ((1, 1, 22, 22), (512, 1, 7, 7), 1, 0),
+          # Groups: three of 5 channels, 19 of two, few channels and many groups; depthwise, with several filters too.
+          ((2, 15, 9, 7), (6, 5, 3, 3), 2, 1), ((3, 38, 8, 9), (19 * 3, 2, 2, 2), 3, 2),
+          ((1, 34, 7, 6), (40, 17, 1, 1), 2, 0), ((20, 6, 33, 32), (4, 3, 5, 5), 1, 2),
+          ((1, 2, 1, 1), (2, 1, 1, 1), 1, 0), ((3, 19, 9, 7), (19, 1, 3, 3), 1, 1),
+          ((2, 5, 14, 37), (15, 1, 5, 5), 2, 2), ((1, 33, 8, 20), (66, 1, 2, 2), 3, 3), ((2, 16, 6, 5), (16, 1, 3, 3), 3, 0)]
 # Without images, channels, filters, rows, and without room for the window.
 EMPTY = [((0, 3, 5, 5), (4, 3, 3, 3), 1, 1), ((2, 0, 5, 5), (4, 0, 3, 3), 2, 1), ((2, 3, 5, 5), (0, 3, 3, 3), 1, 1),
          ((2, 3, 0, 5), (4, 3, 3, 3), 1, 0), ((2, 3, 2, 5), (4, 3, 3, 3), 2, 0)]
+EMPTY += [((0, 3, 5, 5), (3, 1, 3, 3), 1, 1), ((2, 3, 5, 5), (0, 1, 3, 3), 1, 1), ((2, 3, 0, 5), (3, 1, 3, 3), 1, 0),
+          ((2, 3, 2, 5), (6, 1, 3, 3), 2, 0)]  # the same, depthwise
 
 
 def call(function, *inputs, like, dtype=np.float32):
@@ -173,12 +180,12 @@ def test_threads_change_no_bit(library, shapes):
 
 
 def test_reason_of_a_failure():
-    """No memory for the filters: one line says so, and MindSpore is told."""
+    """No memory for the channels: one line says so, and MindSpore is told."""
     lines = ("import ctypes, sys, numpy as np", "from benchmarks.binding import bind",
              "library = ctypes.CDLL(sys.argv[1])",
-             "x = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (1, 1, 1, 1), (0, 0, 0, 0))",
-             "w = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (1 << 60, 1, 1, 1), (0, 0, 0, 0))",
-             "print(bind(library.AdderForward, [x, w, np.zeros((1, 1, 1), np.uint8), x])())")
+             "y = np.zeros((1, 1, 1, 1), np.float32)",
+             "x = np.lib.stride_tricks.as_strided(y, (1, 1 << 60, 1, 1), (0, 0, 0, 0))",
+             "print(bind(library.AdderForward, [x, x, np.zeros((1, 1, 1), np.uint8), y])())")
     done = subprocess.run([sys.executable, "-c", "\n".join(lines), str(build.cpu_library())], capture_output=True,
                           text=True, check=True)
     assert done.stdout == "1\n" and done.stderr.startswith("adder kernel: ") and done.stderr.count("\n") == 1

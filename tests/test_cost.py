@@ -16,9 +16,12 @@
 import sys
 
 import pytest
+from mindspore import nn
 
 from src import cost
+from src.adder import Adder2d
 from src.errors import UserError
+from src.norm import BatchNormAct2d
 from src.res20_adder import resnet20
 
 
@@ -28,6 +31,14 @@ def test_counts():
               (32 * 64 * 9 + 5 * 64 * 64 * 9 + 32 * 64) * 8 ** 2]
     assert (n.inner, n.outer) == (sum(stages), 3 * 16 * 9 * 32 ** 2 + 64 * 10)
     assert (n.inner_weights + n.outer_weights, n.filters) == (270_896, 16 * 7 + 32 * 7 + 64 * 7 + 10)
+
+
+def test_counts_of_groups():
+    """A filter sees the channels of its group."""
+    net = nn.SequentialCell(Adder2d(3, 6, 5, 2, 2, group=3, backend="composed"), BatchNormAct2d(6),
+                            Adder2d(6, 8, 1, group=2, backend="composed"), BatchNormAct2d(8))
+    n = cost.count(net, 3, (9, 7))
+    assert (n.inner, n.inner_weights, n.filters) == (5 * 4 * (6 * 25 + 8 * 3), 6 * 25 + 8 * 3, 14)
 
 
 def test_costs():

@@ -178,7 +178,8 @@ class Mean(nn.Cell):
 def own_network():
     ms.set_seed(1)
     return nn.SequentialCell(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), Adder2d(5, 6, 3, 2, 1), nn.BatchNorm2d(6),
-                             Adder2d(6, 7, 1, norm=2), Adder2d(7, 4, 5, 1, 0, bias=True), Mean())
+                             Adder2d(6, 12, 3, 1, 1, group=6), Adder2d(12, 6, 1, group=2), nn.BatchNorm2d(6),
+                             Adder2d(6, 8, 1, norm=2, group=2), Adder2d(8, 4, 5, 1, 0, bias=True), Mean())
 
 
 @pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])

@@ -27,7 +27,8 @@ from src.norm import BatchNormAct2d
 from src.res20_adder import resnet20
 
 SHAPES = [((2, 3, 7, 7), (5, 3, 3, 3), 1, 1), ((3, 5, 9, 8), (17, 5, 3, 3), 2, 1),
-          ((1, 16, 8, 8), (32, 16, 1, 1), 2, 0)]
+          ((1, 16, 8, 8), (32, 16, 1, 1), 2, 0), ((2, 6, 7, 9), (9, 2, 3, 3), 1, 1),
+          ((2, 5, 6, 19), (10, 1, 3, 3), 2, 1)]  # in three groups, and depthwise
 
 
 @pytest.mark.parametrize("norm", [1, 2])
@@ -66,14 +67,14 @@ def test_folded_network(mode, layer):
 
 
 class Awkward(nn.Cell):
-    """Layers with bias, groups and dilation, a norm without ReLU, a layer without a norm."""
+    """Layers with bias, groups and dilation, a depthwise one, a norm without ReLU, a layer without a norm."""
 
     def __init__(self):
         super().__init__()
         self.conv1 = nn.Conv2d(4, 8, 3, pad_mode="pad", padding=2, dilation=2, group=2, has_bias=True,
                                bias_init="normal")
         self.bn1 = BatchNormAct2d(8)
-        self.conv2 = Adder2d(8, 8, 3, padding=1, bias=True)
+        self.conv2 = Adder2d(8, 8, 3, padding=1, bias=True, group=8)
         self.bn2 = BatchNormAct2d(8, relu=False, shortcut=True)
         self.fc = nn.Conv2d(8, 5, 1, has_bias=True, bias_init="normal")
 

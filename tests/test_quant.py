@@ -162,6 +162,37 @@ def test_simulated_and_integer_forms_agree(net, images, scheme, bits, correlatio
     assert np.corrcoef(logits.ravel(), got.ravel())[0, 1] > correlation
 
 
+@pytest.fixture(name="grouped", scope="module")
+def fixture_grouped(images):
+    """Makes a network with a depthwise layer and one in two groups of channels."""
+    def make():
+        return nn.SequentialCell(nn.Conv2d(3, 12, 3), BatchNormAct2d(12), Adder2d(12, 24, 3, 2, 1, group=12),
+                                 BatchNormAct2d(24), Adder2d(24, 10, 1, group=2), BatchNormAct2d(10, relu=False))
+    ms.set_seed(1)
+    net = make().set_train()
+    for _ in range(60):
+        net(ms.Tensor(images))
+    return make, net.set_train(False)
+
+
+@pytest.mark.parametrize("scheme", ["unsigned", "shared"])
+def test_groups_of_channels(grouped, images, scheme):
+    make, net = grouped
+    parameters = quantise_network(net, images, 8, scheme)
+    assert parameters["2.adder"].shape == (24, 1, 3, 3) and parameters["4.adder"].shape == (10, 12, 1, 1)
+    check(make(), parameters, Path("a.ckpt"))
+    simulated, integer = (occupy(make(), parameters, backend)(ms.Tensor(images)).asnumpy()
+                          for backend in ("composed", "kernel"))
+    np.testing.assert_allclose(simulated, integer, rtol=1e-5, atol=1e-5)
+    wanted = net(ms.Tensor(images)).asnumpy()
+    assert np.corrcoef(wanted.ravel(), integer.ravel())[0, 1] > 0.99
+
+
+def test_groups_of_channels_have_one_step(grouped, images):
+    with pytest.raises(UserError, match="must have one step; use scheme unsigned or shared"):
+        quantise_network(grouped[1], images, 8, "adderquant")
+
+
 @pytest.mark.parametrize("scheme", ["unsigned", "adderquant"])
 def test_graph_mode_gives_the_same_logits(net, images, scheme):
     """No compiler may simplify the rounding away."""

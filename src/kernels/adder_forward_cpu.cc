@@ -26,10 +26,11 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "abi.h"
+#include "depthwise.h"
+#include "epilogue.h"
 #include "layer.h"
 #include "packing.h"
 #include "simd.h"
@@ -91,24 +92,6 @@ struct Filters {
   }
 };
 
-// What happens to the sums on their way to memory: y = max(floor, scale * sum + shift + shortcut).
-struct Epilogue {
-  std::vector<float> scale, shift;  // per filter
-  const float *shortcut = nullptr;  // as y
-  float floor = -std::numeric_limits<float>::infinity();
-
-  explicit Epilogue(const Layer &layer) : scale(layer.filters, layer.norm == 1 ? -2.0f : 1.0f), shift(layer.filters) {}
-
-  // To y[at], y[at + 1], ..., of filter f.
-  void Apply(const float *sums, int64_t count, int64_t f, int64_t at, float *y) const {
-    for (int64_t i = 0; i < count; i += kLanes) {
-      Vec value = Load(sums + i) * scale[f] + shift[f];
-      if (shortcut) value += LoadFirst(shortcut + at + i, count - i);
-      StoreFirst(y + at + i, Max(Splat(floor), value), count - i);
-    }
-  }
-};
-
 // Tiles of whole rows of the output, and where their inputs lie.
 struct Plan {
   const Layer &layer;
@@ -137,10 +120,12 @@ Plan PlanOf(const Layer &layer) {
   return plan;
 }
 
+// Of one group of a layer.
 class Forward {
  public:
-  Forward(const Layer &layer, const float *x, const float *w, const Epilogue &epilogue)
-      : layer_(layer), epilogue_(epilogue), x_(x), centres_(Centres(layer, w)), filters_(layer, w, centres_),
+  Forward(const Layer &layer, int64_t group, const float *x, const float *w, const Epilogue &epilogue)
+      : layer_(layer), epilogue_(epilogue), first_filter_(group * layer.filters), x_(x + layer.InX(group)),
+        centres_(Centres(layer, w + layer.InW(group))), filters_(layer, w + layer.InW(group), centres_),
         plan_(PlanOf(layer)) {}
 
   void Run(float *y) const {
@@ -150,6 +135,7 @@ class Forward {
  private:
   const Layer &layer_;
   const Epilogue &epilogue_;
+  const int64_t first_filter_;
   const float *const x_;
   const std::vector<float> centres_;
   const Filters filters_;
@@ -162,7 +148,7 @@ class Forward {
     float *xs = scratch_x.Get(layer_.channels * plan_.pitch), *sums = scratch_out.Get(kLanes * out_pitch);
     float *channel_sums = scratch_sum.Get(plan_.pitch + out_pitch + kLanes), *half_x = channel_sums + plan_.pitch;
     for (int64_t c = 0; c < layer_.channels; ++c)
-      inputs.Pack(x_ + (n * layer_.channels + c) * plane, layer_.height, layer_.width, centres_[c], -centres_[c],
+      inputs.Pack(x_ + (n * layer_.AllChannels() + c) * plane, layer_.height, layer_.width, centres_[c], -centres_[c],
                   xs + c * plan_.pitch);
     HalfSums(xs, inputs, rows, channel_sums, half_x);
     const auto block = layer_.norm == 1 ? ForwardBlock<1> : ForwardBlock<2>;
@@ -171,7 +157,7 @@ class Forward {
         block(layer_.taps, xs, &plan_.runs[run], plan_.offsets.data(), &filters_.values[f * layer_.taps],
               half_x + run * kRun, &filters_.half_sums[f], sums + run * kRun, out_pitch);
       for (int64_t i = 0; i < std::min<int64_t>(kLanes, layer_.filters - f); ++i)
-        Finish(sums + i * out_pitch, rows, n, f + i, row, y);
+        Finish(sums + i * out_pitch, rows, n, first_filter_ + f + i, row, y);
     }
   }
 
@@ -192,25 +178,30 @@ class Forward {
       }
   }
 
-  // `rows` rows of filter f of image n, from `row` on.
+  // `rows` rows of filter f, of all, of image n, from `row` on.
   void Finish(const float *sums, int64_t rows, int64_t n, int64_t f, int64_t row, float *y) const {
-    const int64_t width = layer_.out_width, at = ((n * layer_.filters + f) * layer_.out_height + row) * width;
-    if (plan_.columns == width) return epilogue_.Apply(sums, rows * width, f, at, y);
-    for (int64_t i = 0; i < rows; ++i) epilogue_.Apply(sums + i * plan_.columns, width, f, at + i * width, y);
+    const int64_t width = layer_.out_width, at = ((n * layer_.AllFilters() + f) * layer_.out_height + row) * width;
+    const float unit = layer_.norm == 1 ? -2.0f : 1.0f;
+    if (plan_.columns == width) return epilogue_.Apply(sums, unit, rows * width, f, at, y);
+    for (int64_t i = 0; i < rows; ++i) epilogue_.Apply(sums + i * plan_.columns, unit, width, f, at + i * width, y);
   }
 };
 
+void RunForward(const Layer &layer, const float *x, const float *w, const Epilogue &epilogue, float *y) {
+  if (layer.Depthwise()) return DepthwiseForward(layer, x, w, epilogue, y);
+  ForEachGroup(layer, [&](int64_t group) { Forward(layer, group, x, w, epilogue).Run(y); });
+}
+
 }  // namespace
 
-// Tensors are float32; of `geometry` see layer.h.
+// Tensors are float32; of `geometry`, and of groups, see layer.h.
 extern "C" {
 
 // Inputs x [N, C, H, W], w [F, C, k, k], geometry [stride, padding + 1, norm]; output y [N, F, H', W'].
 int AdderForward(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
   return Guarded({count, data, ranks, shapes, types}, [](Arguments &arguments) {
     const Tensor x = arguments.Next(), w = arguments.Next(), geometry = arguments.Next(), y = arguments.Next();
-    const Layer layer = LayerOf(x, w, geometry);
-    Forward(layer, x.Data(), w.Data(), Epilogue(layer)).Run(y.Data());
+    RunForward(LayerOf(x, w, geometry), x.Data(), w.Data(), Epilogue(), y.Data());
   });
 }
 
@@ -220,13 +211,9 @@ int AdderFolded(int count, void **data, int *ranks, int64_t **shapes, const char
   return Guarded({count, data, ranks, shapes, types}, [](Arguments &arguments) {
     const Tensor x = arguments.Next(), w = arguments.Next(), scale = arguments.Next(), shift = arguments.Next();
     const Tensor shortcut = arguments.NextBefore(2), geometry = arguments.Next(), y = arguments.Next();
-    const Layer layer = LayerOf(x, w, geometry);
-    Epilogue epilogue(layer);
-    for (int64_t f = 0; f < layer.filters; ++f) epilogue.scale[f] *= scale.Data()[f];
-    std::copy_n(shift.Data(), layer.filters, epilogue.shift.begin());
-    epilogue.shortcut = shortcut.Data();
+    Epilogue epilogue{scale.Data(), shift.Data(), shortcut.Data()};
     if (geometry.shape[3] > 1) epilogue.floor = 0.0f;
-    Forward(layer, x.Data(), w.Data(), epilogue).Run(y.Data());
+    RunForward(LayerOf(x, w, geometry), x.Data(), w.Data(), epilogue, y.Data());
   });
 }
 

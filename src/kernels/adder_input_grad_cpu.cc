@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "abi.h"
+#include "depthwise.h"
 #include "layer.h"
 #include "packing.h"
 #include "simd.h"
@@ -120,12 +121,13 @@ Phase PhaseOf(const Plan &plan, int64_t row, int64_t col, const float *w) {
   return phase;
 }
 
+// Of one group of a layer.
 class InputGrad {
  public:
-  InputGrad(const Layer &layer, const float *dy, const float *x, const float *w)
-      : layer_(layer), dy_(dy), x_(x), plan_(PlanOf(layer)) {
+  InputGrad(const Layer &layer, int64_t group, const float *dy, const float *x, const float *w)
+      : layer_(layer), dy_(dy + layer.InY(group)), x_(x + layer.InX(group)), plan_(PlanOf(layer)) {
     for (int64_t i = 0; i < layer.stride; ++i)
-      for (int64_t j = 0; j < layer.stride; ++j) phases_.push_back(PhaseOf(plan_, i, j, w));
+      for (int64_t j = 0; j < layer.stride; ++j) phases_.push_back(PhaseOf(plan_, i, j, w + layer.InW(group)));
   }
 
   void Run(float *dx) const {
@@ -145,10 +147,10 @@ class InputGrad {
     const Band outputs = plan_.Outputs(index, CeilDiv(count, layer_.stride));
     float *dys = scratch_dy.Get(layer_.filters * plan_.pitch), *xs = scratch_x.Get(size), *sums = scratch_out.Get(size);
     for (int64_t f = 0; f < layer_.filters; ++f)
-      outputs.Pack(dy_ + (n * layer_.filters + f) * layer_.out_height * layer_.out_width, layer_.out_height,
+      outputs.Pack(dy_ + (n * layer_.AllFilters() + f) * layer_.out_height * layer_.out_width, layer_.out_height,
                    layer_.out_width, 0.0f, 0.0f, dys + f * plan_.pitch);
     for (int64_t c = 0; c < layer_.channels; c += kLanes) {
-      const int64_t at = (n * layer_.channels + c) * plane + row * layer_.width, lanes = layer_.channels - c;
+      const int64_t at = (n * layer_.AllChannels() + c) * plane + row * layer_.width, lanes = layer_.channels - c;
       ForEachRow(count, [&](int64_t i, int64_t length) {
         ToLanes(x_ + at + i * layer_.width, plane, lanes, length, kZeros, xs + i * row_pitch, kLanes);
       });
@@ -195,7 +197,10 @@ int AdderInputGrad(int count, void **data, int *ranks, int64_t **shapes, const c
     const Tensor dy = arguments.Next(), x = arguments.Next(), w = arguments.Next(), geometry = arguments.Next();
     const Tensor dx = arguments.Next();
     const Layer layer = LayerOf(x, w, geometry);
-    InputGrad(layer, dy.Data(), x.Data(), w.Data()).Run(dx.Data());
+    if (layer.Depthwise()) return DepthwiseInputGrad(layer, dy.Data(), x.Data(), w.Data(), dx.Data());
+    ForEachGroup(layer, [&](int64_t group) {
+      InputGrad(layer, group, dy.Data(), x.Data(), w.Data()).Run(dx.Data() + layer.InX(group));
+    });
   });
 }
 

@@ -19,6 +19,9 @@
 // position lie side by side: a lane is a filter, eight bytes of the input are broadcast to all lanes, and a row of a
 // window is one run of bytes, whatever the kernel and the stride. The even filters of a block are in one vector and the
 // odd ones in another; shifted by 32 bits and added, they are its sums in order.
+//
+// In a depthwise layer a lane of 32 bits is a filter, and holds the byte of its channel: channels that have several
+// filters are repeated where a tile is packed.
 
 #include <algorithm>
 #include <cstdint>
@@ -36,19 +39,19 @@
 
 namespace {
 
-constexpr int kGroup = 8;                                 // bytes in a lane
+constexpr int kOctet = 8;                                 // bytes in a lane
 constexpr int kPositions = kRegisters == 32 ? 8 : 4;      // of a register block, two vectors of sums each
 constexpr int kFilters = kLanes;                          // of a register block
-constexpr int64_t kStep = 2 * (kLanes / 2) * kGroup;      // bytes of its weights for one group of channels
+constexpr int64_t kStep = 2 * (kLanes / 2) * kOctet;      // bytes of its weights for one octet of channels
 using Sums = uint64_t __attribute__((vector_size(4 * kLanes)));
 using Ints = int32_t __attribute__((vector_size(4 * kLanes)));
 using Bytes = uint8_t __attribute__((vector_size(kLanes)));
 
 // Eight bytes in every lane.
 inline Sums Broadcast(const uint8_t *x) {
-  uint64_t group;
-  std::memcpy(&group, x, kGroup);
-  return group - Sums{};
+  uint64_t octet;
+  std::memcpy(&octet, x, kOctet);
+  return octet - Sums{};
 }
 
 // sum + |x - w| over each lane's bytes; bytes as integers, and the lowest byte of each.
@@ -78,7 +81,7 @@ inline Sums AddDistance(Sums sum, Sums x, Sums w) {
   std::memcpy(ws, &w, sizeof(Sums));
   for (int lane = 0; lane < kLanes / 2; ++lane) {
     int distance = 0;
-    for (int i = lane * kGroup; i < (lane + 1) * kGroup; ++i) distance += std::abs(xs[i] - ws[i]);
+    for (int i = lane * kOctet; i < (lane + 1) * kOctet; ++i) distance += std::abs(xs[i] - ws[i]);
     sum[lane] += distance;
   }
   return sum;
@@ -93,14 +96,14 @@ inline Sums LoadSums(const uint8_t *p) {
   return v;
 }
 
-// The sums of kFilters filters at kPositions positions, `step` bytes apart in x. A window is `rows` runs of `groups`
-// groups, `pitch` bytes apart.
-NO_INLINE void Block(const uint8_t *x, int64_t step, int64_t rows, int64_t pitch, int64_t groups, const uint8_t *w,
+// The sums of kFilters filters at kPositions positions, `step` bytes apart in x. A window is `rows` runs of `octets`
+// octets, `pitch` bytes apart.
+NO_INLINE void Block(const uint8_t *x, int64_t step, int64_t rows, int64_t pitch, int64_t octets, const uint8_t *w,
                      Ints *out) {
   Sums even[kPositions] = {}, odd[kPositions] = {};
   for (int64_t i = 0; i < rows; ++i, x += pitch) {
     const uint8_t *from = x;
-    for (int64_t g = 0; g < groups; ++g, from += kGroup, w += kStep) {
+    for (int64_t g = 0; g < octets; ++g, from += kOctet, w += kStep) {
       const Sums w_even = LoadSums(w), w_odd = LoadSums(w + kStep / 2);
       UNROLL
       for (int p = 0; p < kPositions; ++p) {
@@ -114,23 +117,6 @@ NO_INLINE void Block(const uint8_t *x, int64_t step, int64_t rows, int64_t pitch
   for (int p = 0; p < kPositions; ++p) out[p] = reinterpret_cast<Ints>(even[p] + (odd[p] << 32));
 }
 
-// The filters [F, C, k, k] in blocks: [block, row of the window, its bytes in groups, half of the block, lane, byte].
-std::vector<uint8_t> PackFilters(const Layer &layer, const uint8_t *w) {
-  const int64_t run = layer.kernel * RoundUp(layer.channels, kGroup);
-  std::vector<uint8_t> packed(RoundUp(layer.filters, kFilters) * layer.kernel * run, 0);
-  for (int64_t f = 0; f < layer.filters; ++f) {
-    uint8_t *block = packed.data() + f / kFilters * kFilters * layer.kernel * run;
-    const int64_t lane = f % 2 * (kStep / 2) + f % kFilters / 2 * kGroup;
-    for (int64_t c = 0; c < layer.channels; ++c)
-      for (int64_t i = 0; i < layer.kernel; ++i)
-        for (int64_t j = 0; j < layer.kernel; ++j) {
-          const int64_t byte = j * RoundUp(layer.channels, kGroup) + c;
-          block[(i * run + byte) / kGroup * kStep + lane + byte % kGroup] = *w++;
-        }
-  }
-  return packed;
-}
-
 // kFilters values in memory, of which the first `count` are there.
 template <bool whole, typename Values, typename T>
 inline Values LoadSome(const T *p, int64_t count) {
@@ -142,6 +128,51 @@ inline Values LoadSome(const T *p, int64_t count) {
 template <bool whole, typename Values, typename T>
 inline void StoreSome(T *p, Values v, int64_t count) {
   std::memcpy(p, &v, whole ? sizeof v : count * sizeof(T));
+}
+
+// The same sums in a depthwise layer, from bytes of x that stand as the filters do. A window is `kernel` runs, `pitch`
+// bytes apart, of `kernel` bytes, `channels` bytes apart.
+NO_INLINE void DepthwiseBlock(const uint8_t *x, int64_t step, int64_t kernel, int64_t pitch, int64_t channels,
+                              const uint8_t *w, Ints *out) {
+  Ints sum[kPositions] = {};
+  for (int64_t i = 0; i < kernel; ++i)
+    for (int64_t j = 0; j < kernel; ++j, w += kFilters) {
+      const Ints ws = ToInts(LoadSome<true, Bytes>(w, kFilters));
+      UNROLL
+      for (int p = 0; p < kPositions; ++p) {
+        const Ints d = ToInts(LoadSome<true, Bytes>(x + i * pitch + j * channels + p * step, kFilters)) - ws;
+        sum[p] += d < 0 ? -d : d;
+      }
+    }
+  UNROLL
+  for (int p = 0; p < kPositions; ++p) out[p] = sum[p];
+}
+
+// The filters of a group [F, C, k, k] in blocks: [block, row of the window, its bytes in octets, half of the block,
+// lane, byte].
+std::vector<uint8_t> PackFilters(const Layer &layer, const uint8_t *w) {
+  const int64_t run = layer.kernel * RoundUp(layer.channels, kOctet);
+  std::vector<uint8_t> packed(RoundUp(layer.filters, kFilters) * layer.kernel * run, 0);
+  for (int64_t f = 0; f < layer.filters; ++f) {
+    uint8_t *block = packed.data() + f / kFilters * kFilters * layer.kernel * run;
+    const int64_t lane = f % 2 * (kStep / 2) + f % kFilters / 2 * kOctet;
+    for (int64_t c = 0; c < layer.channels; ++c)
+      for (int64_t i = 0; i < layer.kernel; ++i)
+        for (int64_t j = 0; j < layer.kernel; ++j) {
+          const int64_t byte = j * RoundUp(layer.channels, kOctet) + c;
+          block[(i * run + byte) / kOctet * kStep + lane + byte % kOctet] = *w++;
+        }
+  }
+  return packed;
+}
+
+// The filters of a depthwise layer: [block, tap, lane].
+std::vector<uint8_t> PackDepthwiseFilters(const Layer &layer, const uint8_t *w) {
+  std::vector<uint8_t> packed(RoundUp(layer.AllFilters(), kFilters) * layer.taps, 0);
+  for (int64_t f = 0; f < layer.AllFilters(); ++f)
+    for (int64_t k = 0; k < layer.taps; ++k)
+      packed[(f / kFilters * layer.taps + k) * kFilters + f % kFilters] = w[f * layer.taps + k];
+  return packed;
 }
 
 template <bool whole>
@@ -159,13 +190,14 @@ inline Bytes ToBytes(Vec v, float top) {
   return LowBytes(reinterpret_cast<Ints>(sum));
 }
 
-// What takes the sums of filters [f, f + kFilters), of `filters`, at some positions to y; `at` is the first's index.
+// What takes the sums of `count` filters from f on, at most kFilters, at some positions, to y. `at` is the first's
+// index, and positions are `pitch` apart.
 struct Raw {
   using Out = int32_t;
 
   template <bool whole>
-  void Run(const Ints *sums, int64_t positions, int64_t f, int64_t filters, int64_t at, Out *y) const {
-    for (int64_t p = 0; p < positions; ++p, at += filters) StoreSome<whole>(y + at, sums[p], filters - f);
+  void Run(const Ints *sums, int64_t positions, int64_t, int64_t count, int64_t pitch, int64_t at, Out *y) const {
+    for (int64_t p = 0; p < positions; ++p, at += pitch) StoreSome<whole>(y + at, sums[p], count);
   }
 };
 
@@ -174,15 +206,15 @@ struct Raw {
 template <typename Residual>
 struct Folded {
   using Out = uint8_t;
-  std::vector<float> scale, shift, residual_scale;  // per filter, in whole blocks
+  std::vector<float> scale, shift, residual_scale;  // per filter, with room for a block behind
   const Residual *residual;                         // as y, or null
   float top;
 
   template <bool whole>
-  void Run(const Ints *sums, int64_t positions, int64_t f, int64_t filters, int64_t at, Out *y) const {
+  void Run(const Ints *sums, int64_t positions, int64_t f, int64_t count, int64_t pitch, int64_t at,
+           Out *y) const {
     const Vec scales = Load(&scale[f]), shifts = Load(&shift[f]), residual_scales = Load(&residual_scale[f]);
-    const int64_t count = filters - f;
-    for (int64_t p = 0; p < positions; ++p, at += filters) {
+    for (int64_t p = 0; p < positions; ++p, at += pitch) {
       Vec v = InRegister(ToFloat(sums[p]) * scales) + shifts;
       if (residual) v += InRegister(ToFloat(LoadInts<whole>(residual + at, count)) * residual_scales);
       StoreSome<whole>(y + at, ToBytes(v, top), count);
@@ -190,12 +222,17 @@ struct Folded {
   }
 };
 
+// Of one group of a layer, or of a whole depthwise layer.
 template <typename Finish>
 class Forward {
  public:
-  Forward(const Layer &layer, const uint8_t *x, const uint8_t *w, const Finish &finish)
-      : layer_(layer), finish_(finish), x_(x), filters_(PackFilters(layer, w)),
-        channels_(RoundUp(layer.channels, kGroup)), pitch_((layer.width + 2 * layer.padding) * channels_),
+  Forward(const Layer &layer, int64_t group, const uint8_t *x, const uint8_t *w, const Finish &finish)
+      : layer_(layer), finish_(finish), depthwise_(layer.Depthwise()), first_(group * layer.filters),
+        count_(depthwise_ ? layer.AllFilters() : layer.filters), x_(x + group * layer.channels),
+        filters_(depthwise_ ? PackDepthwiseFilters(layer, w) : PackFilters(layer, w + layer.InW(group))),
+        seen_(depthwise_ ? layer.AllChannels() : layer.channels),
+        channels_(depthwise_ ? RoundUp(count_, kFilters) : RoundUp(seen_, kOctet)),
+        pitch_((layer.width + 2 * layer.padding) * channels_),
         band_(BandRows(layer, layer.out_height, [&](int64_t rows) { return TileBytes(rows) / 4; })) {}
 
   void Run(typename Finish::Out *y) const {
@@ -205,9 +242,12 @@ class Forward {
  private:
   const Layer &layer_;
   const Finish &finish_;
-  const uint8_t *const x_;  // [N, H, W, C]
+  const bool depthwise_;
+  const int64_t first_, count_;  // filters
+  const uint8_t *const x_;       // [N, H, W, C]
   const std::vector<uint8_t> filters_;
-  const int64_t channels_, pitch_;  // in whole groups; bytes in a row with its padding
+  const int64_t seen_;              // channels of a position that are read
+  const int64_t channels_, pitch_;  // bytes of a position, in whole vectors; of a row with its padding
   const int64_t band_;              // rows of the output in a tile
 
   // Of the inputs of `rows` rows, with room for what a register block reads behind its last position.
@@ -217,41 +257,49 @@ class Forward {
 
   void RunTile(int64_t n, int64_t row, typename Finish::Out *y) const {
     const int64_t rows = std::min(band_, layer_.out_height - row), step = layer_.stride * channels_;
-    const int64_t groups = layer_.kernel * channels_ / kGroup, filter_bytes = layer_.kernel * layer_.kernel * channels_;
+    const int64_t octets = layer_.kernel * channels_ / kOctet, pitch = layer_.AllFilters();
     uint8_t *tile = reinterpret_cast<uint8_t *>(scratch_x.Get(CeilDiv(TileBytes(band_), 4)));
     PackTile(n, row * layer_.stride - layer_.padding, (rows - 1) * layer_.stride + layer_.kernel, tile);
-    for (int64_t f = 0; f < layer_.filters; f += kFilters)
+    for (int64_t f = 0; f < count_; f += kFilters)
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t q = 0; q < layer_.out_width; q += kPositions) {
           Ints sums[kPositions];
-          Block(tile + r * layer_.stride * pitch_ + q * step, step, layer_.kernel, pitch_, groups,
-                filters_.data() + f * filter_bytes, sums);
-          const int64_t at = ((n * layer_.out_height + row + r) * layer_.out_width + q) * layer_.filters + f;
-          const int64_t positions = std::min<int64_t>(kPositions, layer_.out_width - q);
-          if (layer_.filters - f >= kFilters) finish_.template Run<true>(sums, positions, f, layer_.filters, at, y);
-          else finish_.template Run<false>(sums, positions, f, layer_.filters, at, y);
+          const uint8_t *from = tile + r * layer_.stride * pitch_ + q * step;
+          if (depthwise_)
+            DepthwiseBlock(from + f, step, layer_.kernel, pitch_, channels_, &filters_[f * layer_.taps], sums);
+          else
+            Block(from, step, layer_.kernel, pitch_, octets, &filters_[f * layer_.kernel * kOctet * octets], sums);
+          const int64_t at = ((n * layer_.out_height + row + r) * layer_.out_width + q) * pitch + first_ + f;
+          const int64_t positions = std::min<int64_t>(kPositions, layer_.out_width - q), count = count_ - f;
+          if (count >= kFilters) finish_.template Run<true>(sums, positions, first_ + f, kFilters, pitch, at, y);
+          else finish_.template Run<false>(sums, positions, first_ + f, count, pitch, at, y);
         }
   }
 
-  // Rows of image n from `first` on, with their padding and in whole groups of channels.
+  // Rows of image n from `first` on, with their padding and in whole vectors of channels.
   void PackTile(int64_t n, int64_t first, int64_t rows, uint8_t *tile) const {
     const int64_t margin = layer_.padding * channels_, length = layer_.width * channels_;
+    const int64_t all = layer_.AllChannels();
     for (int64_t row = first; row < first + rows; ++row, tile += pitch_) {
       if (row < 0 || row >= layer_.height) {
         std::memset(tile, 0, pitch_);
         continue;
       }
-      const uint8_t *from = x_ + (n * layer_.height + row) * layer_.width * layer_.channels;
+      const uint8_t *from = x_ + (n * layer_.height + row) * layer_.width * all;
       std::memset(tile, 0, margin);
-      if (channels_ == layer_.channels) {
+      if (channels_ == seen_ && seen_ == all) {
         std::memcpy(tile + margin, from, length);
       } else {
         std::memset(tile + margin, 0, length);
-        for (int64_t i = 0; i < layer_.width; ++i)
-          std::memcpy(tile + margin + i * channels_, from + i * layer_.channels, layer_.channels);
+        for (int64_t i = 0; i < layer_.width; ++i) PackPosition(from + i * all, tile + margin + i * channels_);
       }
       std::memset(tile + margin + length, 0, margin);
     }
+  }
+
+  void PackPosition(const uint8_t *from, uint8_t *to) const {
+    if (!depthwise_ || layer_.filters == 1) std::memcpy(to, from, seen_);
+    else for (int64_t c = 0; c < seen_; ++c) std::memset(to + c * layer_.filters, from[c], layer_.filters);
   }
 };
 
@@ -266,16 +314,20 @@ void Quantise(const float *x, int64_t channels, int64_t positions, float top, ui
   }
 }
 
-// Values per filter, in whole blocks; zeros if there are none.
+// Values per filter, with room for a block behind; zeros if there are none.
 std::vector<float> InBlocks(const Layer &layer, const float *values) {
-  std::vector<float> padded(RoundUp(layer.filters, kFilters));
-  if (values) std::copy_n(values, layer.filters, padded.begin());
+  std::vector<float> padded(layer.AllFilters() + kFilters);
+  if (values) std::copy_n(values, layer.AllFilters(), padded.begin());
   return padded;
 }
 
 template <typename Finish>
 void RunForward(const Layer &layer, const Tensor &x, const Tensor &w, const Finish &finish, const Tensor &y) {
-  Forward<Finish>(layer, x.Data<uint8_t>(), w.Data<uint8_t>(), finish).Run(y.Data<typename Finish::Out>());
+  const auto run = [&](int64_t group) {
+    Forward<Finish>(layer, group, x.Data<uint8_t>(), w.Data<uint8_t>(), finish).Run(y.Data<typename Finish::Out>());
+  };
+  if (layer.Depthwise()) run(0);
+  else ForEachGroup(layer, run);
 }
 
 }  // namespace

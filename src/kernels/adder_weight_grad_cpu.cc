@@ -16,7 +16,7 @@
 // is AdderNet's (arXiv 1912.13200, eq. 5), which is that of norm 2, and with mix 0 the derivative of norm 1.
 //
 // A register block is a vector of filters for some channels, where x is read value by value; see packing.h. It runs
-// over the positions of a tile, some rows of some images. Tiles are dealt out to groups. Each group has its own sums,
+// over the positions of a tile, some rows of some images. Tiles are dealt out to shares. Each share has its own sums,
 // which are added up in order at the end, so that no result depends on the number of threads.
 //
 // Few channels leave most of a block empty, and that for every tap. Such a layer is run as one of 1x1 with its taps as
@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "abi.h"
+#include "depthwise.h"
 #include "layer.h"
 #include "packing.h"
 #include "simd.h"
@@ -39,8 +40,8 @@ constexpr int kBlock = kRegisters == 32 ? 16 : 8;  // a register block: channels
 static_assert(kBlock % kLanes == 0, "transposed in squares");
 
 constexpr int64_t kSumLength = 256;       // positions in a sum, if there are
-constexpr int64_t kGroups = 16;           // partial sums; fixed, for the same result on any machine
-constexpr int64_t kGroupsSize = 4 << 20;  // and all of them together, in floats, at most
+constexpr int64_t kShares = 16;           // partial sums; fixed, for the same result on any machine
+constexpr int64_t kSharesSize = 4 << 20;  // and all of them together, in floats, at most
 
 // Of dy[q][f] for each (c, f): the sum of its products with x[q][c], or with the sign of x[q][c] - w[c][f].
 enum class Sum { kOfProducts, kOfSigns };
@@ -70,13 +71,13 @@ NO_INLINE void WeightGradBlock(int64_t images, int64_t rows, int64_t columns, co
   for (int c = 0; c < kBlock; ++c) Store(out + c * kLanes, Load(out + c * kLanes) + sum[c]);
 }
 
-// Tiles, groups of tiles, and where sums and weights lie: [block of channels, tap, vector of filters, channel of the
+// Tiles, shares of tiles, and where sums and weights lie: [block of channels, tap, vector of filters, channel of the
 // block, lane].
 struct Plan {
   int64_t window, blocks, vectors;  // taps of a channel; blocks of channels, vectors of filters
   int64_t rows, images;             // of a tile
   int64_t bands, tiles;             // tiles of an image, and of all
-  int64_t groups, parts;            // of tiles; of blocks, where there are too few groups for the threads
+  int64_t shares, parts;            // of tiles; of blocks, where there are too few shares for the threads
 
   // Of n blocks.
   int64_t Size(int64_t n) const { return n * window * vectors * kBlock * kLanes; }
@@ -98,9 +99,9 @@ Plan PlanOf(const Layer &layer) {
   plan.images = AtLeastOne(std::min(layer.batch, kSumLength / (plan.rows * layer.out_width)));
   plan.bands = CeilDiv(layer.out_height, plan.rows);
   plan.tiles = CeilDiv(layer.batch, plan.images) * plan.bands;
-  plan.groups = std::min({plan.tiles, kGroups, AtLeastOne(kGroupsSize / plan.Size(plan.blocks))});
+  plan.shares = std::min({plan.tiles, kShares, AtLeastOne(kSharesSize / plan.Size(plan.blocks))});
   const int64_t wanted = 2 * layer.threads;
-  plan.parts = plan.groups < wanted ? std::min(plan.blocks, CeilDiv(wanted, plan.groups)) : 1;
+  plan.parts = plan.shares < wanted ? std::min(plan.blocks, CeilDiv(wanted, plan.shares)) : 1;
   return plan;
 }
 
@@ -122,12 +123,12 @@ Layer OfTaps(Layer layer) {
   return layer;
 }
 
-// The sum with x - w is taken as (sum dy * x) - w * (sum dy), x and w centred.
+// Of one group of a layer. The sum with x - w is taken as (sum dy * x) - w * (sum dy), x and w centred.
 class WeightGrad {
  public:
-  WeightGrad(const Layer &layer, const float *dy, const float *x, const float *w, float mix)
+  WeightGrad(const Layer &layer, int64_t group, const float *dy, const float *x, const float *w, float mix)
       : source_(layer), gathered_(PaysToGather(layer)), layer_(gathered_ ? OfTaps(layer) : layer),
-        plan_(PlanOf(layer_)), mix_(mix), dy_(dy), x_(x),
+        plan_(PlanOf(layer_)), mix_(mix), dy_(dy + layer.InY(group)), x_(x + layer.InX(group)),
         centres_(mix == 0.0f ? std::vector<float>(layer.channels) : Centres(layer, w)),
         w_(plan_.Size(plan_.blocks), 0.0f) {
     const int64_t window = layer.kernel * layer.kernel;  // the plan's may be 1
@@ -141,21 +142,21 @@ class WeightGrad {
 
   void Run(float *dw) const {
     const int64_t size = plan_.Size(plan_.blocks), filters = plan_.vectors * kLanes, parts = plan_.parts;
-    const std::unique_ptr<float[]> products(mix_ != 0.0 ? new float[plan_.groups * size] : nullptr);
-    const std::unique_ptr<float[]> signs(mix_ != 1.0 ? new float[plan_.groups * size] : nullptr);
-    std::vector<double> sums(plan_.groups * filters, 0.0);
-    Threads::ForEach(layer_.threads, plan_.groups * parts, [&](int64_t item) {
-      const int64_t part = item % parts, group = item / parts;
+    const std::unique_ptr<float[]> products(mix_ != 0.0 ? new float[plan_.shares * size] : nullptr);
+    const std::unique_ptr<float[]> signs(mix_ != 1.0 ? new float[plan_.shares * size] : nullptr);
+    std::vector<double> sums(plan_.shares * filters, 0.0);
+    Threads::ForEach(layer_.threads, plan_.shares * parts, [&](int64_t item) {
+      const int64_t part = item % parts, share = item / parts;
       const int64_t first = plan_.blocks * part / parts, last = plan_.blocks * (part + 1) / parts;
-      float *const product = products ? &products[group * size] : nullptr;
-      float *const sign = signs ? &signs[group * size] : nullptr;
+      float *const product = products ? &products[share * size] : nullptr;
+      float *const sign = signs ? &signs[share * size] : nullptr;
       for (float *out : {product, sign})
         if (out) std::fill_n(out + plan_.Size(first), plan_.Size(last - first), 0.0f);
-      for (int64_t tile = group; tile < plan_.tiles; tile += plan_.groups)
-        RunTile(tile, first, last, product, sign, part ? nullptr : &sums[group * filters]);
+      for (int64_t tile = share; tile < plan_.tiles; tile += plan_.shares)
+        RunTile(tile, first, last, product, sign, part ? nullptr : &sums[share * filters]);
     });
-    for (int64_t group = 1; group < plan_.groups; ++group)
-      for (int64_t f = 0; f < filters; ++f) sums[f] += sums[group * filters + f];
+    for (int64_t share = 1; share < plan_.shares; ++share)
+      for (int64_t f = 0; f < filters; ++f) sums[f] += sums[share * filters + f];
     Threads::ForEach(layer_.threads, layer_.channels * plan_.window, [&](int64_t tap) {
       for (int64_t f = 0; f < filters; f += kLanes)
         Combine(tap / plan_.window, tap % plan_.window, f, products.get(), signs.get(), &sums[f], dw);
@@ -187,7 +188,7 @@ class WeightGrad {
     float *dys = scratch_dy.Get(plan_.vectors * dy_size + behind), *xs = scratch_x.Get(x_size + behind);
     for (int64_t v = 0; v < plan_.vectors; ++v)
       for (int64_t n = 0; n < count; ++n)
-        ToLanes(dy_ + (((first + n) * layer_.filters + v * kLanes) * layer_.out_height + row) * out_width,
+        ToLanes(dy_ + (((first + n) * layer_.AllFilters() + v * kLanes) * layer_.out_height + row) * out_width,
                 layer_.out_height * out_width, layer_.filters - v * kLanes, height * out_width, kZeros,
                 dys + v * dy_size + n * dy_steps.image, kLanes);
     const Band seen = InputsOf(source_, row, height, out_width);
@@ -252,7 +253,7 @@ class WeightGrad {
       pad(0, there ? before : width);
       if (!there) continue;
       for (int64_t i = 0; i < kBlock; i += kLanes)
-        ToLanes(x_ + ((n * layer_.channels + c + i) * layer_.height + row) * layer_.width,
+        ToLanes(x_ + ((n * layer_.AllChannels() + c + i) * layer_.height + row) * layer_.width,
                 layer_.height * layer_.width, layer_.channels - c - i, inside, centre + i, out + before * kBlock + i,
                 kBlock);
       pad(before + inside, width);
@@ -264,8 +265,8 @@ class WeightGrad {
     const int64_t planes = source_.channels, size = source_.height * source_.width;
     float *const out = scratch_out.Get(images * planes * seen.Pitch());
     for (int64_t i = 0; i < images * planes; ++i)
-      seen.Pack(x_ + (first * planes + i) * size, source_.height, source_.width, centres_[i % planes],
-                -centres_[i % planes], out + i * seen.Pitch());
+      seen.Pack(x_ + ((first + i / planes) * source_.AllChannels() + i % planes) * size, source_.height, source_.width,
+                centres_[i % planes], -centres_[i % planes], out + i * seen.Pitch());
     return out;
   }
 
@@ -290,10 +291,10 @@ class WeightGrad {
     const int64_t at = plan_.At(f, c, i), size = plan_.Size(plan_.blocks);
     double linear[kLanes], sign[kLanes] = {};
     for (int lane = 0; lane < kLanes; ++lane) linear[lane] = -w_[at + lane] * sums[lane];
-    for (int64_t group = 0; group < plan_.groups; ++group)
+    for (int64_t share = 0; share < plan_.shares; ++share)
       for (int lane = 0; lane < kLanes; ++lane) {
-        if (products) linear[lane] += products[group * size + at + lane];
-        if (signs) sign[lane] += signs[group * size + at + lane];
+        if (products) linear[lane] += products[share * size + at + lane];
+        if (signs) sign[lane] += signs[share * size + at + lane];
       }
     float *out = dw + (f * layer_.channels + c) * plan_.window + i;
     for (int64_t lane = 0; lane < std::min<int64_t>(kLanes, layer_.filters - f); ++lane)
@@ -312,8 +313,12 @@ int AdderWeightGrad(int count, void **data, int *ranks, int64_t **shapes, const 
     const Tensor dy = arguments.Next(), x = arguments.Next(), w = arguments.Next(), mix = arguments.Next();
     const Tensor geometry = arguments.Next(), dw = arguments.Next();
     const Layer layer = LayerOf(x, w, geometry);
-    if (layer.Empty()) std::fill_n(dw.Data(), layer.filters * layer.taps, 0.0f);
-    else WeightGrad(layer, dy.Data(), x.Data(), w.Data(), *mix.Data()).Run(dw.Data());
+    if (layer.Empty()) return void(std::fill_n(dw.Data(), layer.AllFilters() * layer.taps, 0.0f));
+    if (layer.Depthwise()) return DepthwiseWeightGrad(layer, dy.Data(), x.Data(), w.Data(), *mix.Data(), dw.Data());
+    ForEachGroup(layer, [&](int64_t group) {
+      WeightGrad(layer, group, dy.Data(), x.Data(), w.Data() + layer.InW(group), *mix.Data())
+          .Run(dw.Data() + layer.InW(group));
+    });
   });
 }
 

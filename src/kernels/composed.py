@@ -20,6 +20,8 @@ CPU keep 8 to 16 bytes for each element, per instance, for as long as the graph 
 Tile) and Transpose (hence only of blocks). ReduceSum on CPU is ten times faster over the first axis than over any
 other. A loop that is unrolled costs 50 ms and 1.5 MB an iteration to compile, and runs all its iterations at once
 (hence `while`, which becomes one subgraph).
+
+The groups of channels of an image are like images of their own, but that each has filters of its own.
 """
 import functools
 
@@ -68,21 +70,22 @@ class _Pass(Float32):
 
     def __init__(self, geometry):
         super().__init__()
-        self.stride, self.padding = geometry.stride, geometry.padding
+        self.stride, self.padding, self.group = geometry.stride, geometry.padding, geometry.group
 
 
 class Forward(_Pass):
-    """y = -sum |x - w|: x [N, C_in, H, W], w [C_out, C_in, k, k] -> [N, C_out, H_out, W_out], by blocks of images."""
+    """y = -sum |x - w|: x [N, C_in, H, W], w [C_out, C_in / group, k, k] -> [N, C_out, H_out, W_out], by blocks of
+    images."""
 
     def construct(self, x, w):
-        batch, channels, height, width = x.shape
-        filters, _, kernel, _ = w.shape
+        batch, _, height, width = x.shape
+        filters, channels, kernel, _ = w.shape
         rows, cols = ((size + 2 * self.padding - kernel) // self.stride + 1 for size in (height, width))
         taps, positions = channels * kernel * kernel, rows * cols
-        blocks = block_count(batch, taps * positions)
+        blocks = block_count(batch, self.group * taps * positions)
         images = batch // blocks  # of a block
-        x = ops.Reshape()(x, (blocks, images, channels, height, width))
-        w = ops.Tile()(ops.Reshape()(w, (1, filters, taps)), (images, 1, 1))
+        x = ops.Reshape()(x, (blocks, images * self.group, channels, height, width))
+        w = ops.Tile()(ops.Reshape()(w, (self.group, filters // self.group, taps)), (images, 1, 1))
         y = ops.Zeros()((blocks, images, filters, positions), dtype.float32)
         i = ops.Zeros()((1, 1), dtype.int32)
         while i < blocks:
@@ -100,11 +103,13 @@ class InputGrad(_Pass):
     """
 
     def construct(self, dy, x, w):
-        shape, kernel = x.shape, w.shape[2]
-        blocks = block_count(shape[0], w.size // shape[1] * shape[2] * shape[3])
-        dy = ops.Reshape()(dy, (blocks, -1, *dy.shape[1:]))
-        x = ops.Reshape()(x, (blocks, -1, *shape[1:]))
-        w = ops.Reshape()(ops.Transpose()(ops.ReverseV2((2, 3))(w), (0, 2, 3, 1)), (-1, shape[1]))
+        shape, (filters, channels, kernel, _) = x.shape, w.shape
+        blocks = block_count(shape[0], filters * kernel * kernel * shape[2] * shape[3])
+        filters = filters // self.group
+        dy = ops.Reshape()(dy, (blocks, -1, filters, *dy.shape[2:]))
+        x = ops.Reshape()(x, (blocks, -1, channels, *shape[2:]))
+        w = ops.Reshape()(ops.ReverseV2((2, 3))(w), (self.group, filters, channels, kernel * kernel))
+        w = ops.Reshape()(ops.Transpose()(w, (1, 3, 0, 2)), (-1, self.group, channels))
         dx = x  # of that shape; every block of it is replaced
         i = ops.Zeros()((1, 1), dtype.int32)
         while i < blocks:
@@ -114,22 +119,23 @@ class InputGrad(_Pass):
         return ops.Reshape()(dx, shape)
 
     def block(self, dy, x, w, kernel):
-        """dx of a block of images: dy [N, C_out, H_out, W_out], x [N, C_in, H, W], w [C_out * k * k, C_in], the last
-        tap of a window first -> [N, C_in, H * W]."""
+        """dx of a block of images, of which each has the groups one after the other: dy [N, C_out, H_out, W_out], x
+        [N, C_in, H, W], w [C_out * k * k, group, C_in], the last tap of a window first -> [N, C_in, H * W]."""
         images, channels, height, width = x.shape
         positions = height * width
         blocks = block_count(w.shape[0], images * channels * positions)
         taps = w.shape[0] // blocks  # of a block
         dy = ops.Reshape()(ops.Im2Col(kernel)(self.spread(dy, x.shape, kernel)), (images, blocks, taps, positions))
         x = ops.Tile()(ops.Reshape()(x, (1, images, channels, positions)), (taps, 1, 1, 1))
-        w = ops.Reshape()(w, (blocks, taps, channels))
+        w = ops.Reshape()(w, (blocks, taps, self.group, channels))
         dx = ops.Zeros()((images, channels, positions), dtype.float32)
         i = ops.Zeros()((1,), dtype.int32)
         while i < blocks:
             gradient = ops.Transpose()(ops.Gather()(dy, i, 1), (2, 0, 1, 3))  # [taps, N, 1, H * W]
             gradient = ops.Tile()(gradient, (1, 1, channels, 1))
-            weight = ops.Reshape()(ops.Gather()(w, i, 0), (taps, 1, channels, 1))
-            weight = ops.Tile()(ops.Tile()(weight, (1, 1, 1, positions)), (1, images, 1, 1))  # faster than one Tile
+            weight = ops.Reshape()(ops.Gather()(w, i, 0), (taps, self.group, channels, 1))
+            weight = ops.Tile()(weight, (1, 1, 1, positions))
+            weight = ops.Tile()(weight, (1, images // self.group, 1, 1))  # faster than one Tile
             # The derivative of "smooth L1" is the clipped difference.
             dx = dx + ops.ReduceSum()(_grad_ops.SmoothL1LossGrad(1.0, "none")(weight, x, gradient), 0)
             i = i + 1
@@ -148,12 +154,13 @@ class InputGrad(_Pass):
 
 
 class WeightGrad(_Pass):
-    """dw = sum dy * (x - w) = (sum dy * x) - w * (sum dy), as w [C_out, C_in, k, k]; sum dy * x is a convolution's."""
+    """dw = sum dy * (x - w) = (sum dy * x) - w * (sum dy), as w; sum dy * x is a convolution's."""
 
     def construct(self, dy, x, w):
         filters, _, kernel, _ = w.shape
         pad = (self.padding,) * 4
-        product = _grad_ops.Conv2DBackpropFilter(filters, kernel, "pad", pad, pad, stride=(self.stride, self.stride))
+        product = _grad_ops.Conv2DBackpropFilter(filters, kernel, "pad", pad, pad, stride=(self.stride, self.stride),
+                                                 group=self.group)
         return product(dy, x, w.shape) - w * ops.Reshape()(_grad_ops.BiasAddGrad()(dy), (filters, 1, 1, 1))
 
 
@@ -163,11 +170,15 @@ class SquaredForward(_Pass):
     def construct(self, x, w):
         filters, channels, kernel, _ = w.shape
         ones = ops.Ones()((1, channels, kernel, kernel), dtype.float32)
-        y = self.convolution(x, w) - 0.5 * self.convolution(x * x, ones)
+        y = self.convolution(x, w, self.group)
+        squares = self.convolution(ops.Reshape()(x * x, (-1, channels, *x.shape[2:])), ones, 1)  # of each group
+        y = ops.Reshape()(y, (-1, filters // self.group, *y.shape[2:])) - 0.5 * squares
+        y = ops.Reshape()(y, (-1, filters, *y.shape[2:]))
         return y - 0.5 * ops.Reshape()(ops.ReduceSum()(w * w, (1, 2, 3)), (1, filters, 1, 1))
 
-    def convolution(self, x, w):
-        return ops.Conv2D(w.shape[0], w.shape[2:], 1, "pad", (self.padding,) * 4, (self.stride,) * 2)(x, w)
+    def convolution(self, x, w, group):
+        pad = (self.padding,) * 4
+        return ops.Conv2D(w.shape[0], w.shape[2:], 1, "pad", pad, (self.stride,) * 2, group=group)(x, w)
 
 
 class LinearInputGrad(_Pass):
@@ -175,33 +186,39 @@ class LinearInputGrad(_Pass):
 
     def construct(self, dy, x, w):
         batch, _, height, width = x.shape
-        ones = ops.Ones()((1, 1, w.shape[2], w.shape[2]), dtype.float32)
-        seen = self.convolution(ops.ReduceSum(True)(dy, 1), ones, (batch, 1, height, width))
-        return self.convolution(dy, w, x.shape) - x * seen
+        filters, channels, kernel, _ = w.shape
+        ones = ops.Ones()((1, 1, kernel, kernel), dtype.float32)
+        by_group = ops.Reshape()(dy, (-1, filters // self.group, *dy.shape[2:]))
+        seen = self.convolution(ops.ReduceSum(True)(by_group, 1), ones, (batch * self.group, 1, height, width), 1)
+        sums = ops.Reshape()(x, (-1, channels, height, width)) * seen
+        return self.convolution(dy, w, x.shape, self.group) - ops.Reshape()(sums, x.shape)
 
-    def convolution(self, dy, w, shape):
+    def convolution(self, dy, w, shape, group):
         pad = (self.padding,) * 4
-        return ops.Conv2DTranspose(w.shape[0], w.shape[2], "pad", self.padding, pad, stride=self.stride)(dy, w, shape)
+        transpose = ops.Conv2DTranspose(w.shape[0], w.shape[2], "pad", self.padding, pad, stride=self.stride,
+                                        group=group)
+        return transpose(dy, w, shape)
 
 
 class SignWeightGrad(_Pass):
-    """dw = sum dy * sign(x - w), as w [C_out, C_in, k, k]: the derivative of the forward pass, by blocks of images."""
+    """dw = sum dy * sign(x - w), as w: the derivative of the forward pass, by blocks of images."""
 
     def construct(self, dy, x, w):
-        batch, channels, height, width = x.shape
-        filters, _, kernel, _ = w.shape
+        batch, _, height, width = x.shape
+        filters, channels, kernel, _ = w.shape
         taps, positions = channels * kernel * kernel, dy.shape[2] * dy.shape[3]
-        blocks = block_count(batch, taps * positions)
+        blocks = block_count(batch, self.group * taps * positions)
         images = batch // blocks  # of a block
-        x = ops.Reshape()(x, (blocks, images, channels, height, width))
-        dy = ops.Reshape()(dy, (blocks, images, filters, positions))
-        weights = ops.Tile()(ops.Reshape()(w, (1, filters, taps)), (images, 1, 1))
+        x = ops.Reshape()(x, (blocks, images * self.group, channels, height, width))
+        dy = ops.Reshape()(dy, (blocks, images * self.group, filters // self.group, positions))
+        weights = ops.Tile()(ops.Reshape()(w, (self.group, filters // self.group, taps)), (images, 1, 1))
         dw = ops.Zeros()((filters, taps), dtype.float32)
         i = ops.Zeros()((1, 1), dtype.int32)
         while i < blocks:
             patches = windows(block_of(x, i), kernel, self.stride, self.padding)
             distance = ops.Cdist(1.0)(weights, patches)
-            dw = dw - ops.ReduceSum()(CdistGrad(1.0)(block_of(dy, i), weights, patches, distance), 0)
+            gradient = CdistGrad(1.0)(block_of(dy, i), weights, patches, distance)
+            dw = dw - ops.ReduceSum()(ops.Reshape()(gradient, (images, filters, taps)), 0)
             i = i + 1
         return ops.Reshape()(dw, w.shape)
 

@@ -14,9 +14,9 @@
 # ============================================================================
 """The forward pass of norm 1 in exported models: operators that every runtime has, no loops, a batch of any size.
 
-x [N, C_in, H, W], w [C_out, C_in, k, k] -> y = -sum |x - w|, [N, C_out, H_out, W_out], by blocks of window taps, so
-that the largest tensor has some 2 MB for each image. There are two forms, since MindSpore's CPU operators index slowly
-where others broadcast, and the runtimes that read ONNX do not.
+x [N, C_in, H, W], w [C_out, C_in / group, k, k] -> y = -sum |x - w|, [N, C_out, H_out, W_out], by blocks of window
+taps, so that the largest tensor has some 2 MB for each image. There are two forms, since MindSpore's CPU operators
+index slowly where others broadcast, and the runtimes that read ONNX do not.
 """
 import mindspore as ms
 import numpy as np
@@ -33,7 +33,7 @@ class _Form(Float32):
 
     def __init__(self, geometry):
         super().__init__()
-        self.stride, self.padding = geometry.stride, geometry.padding
+        self.stride, self.padding, self.group = geometry.stride, geometry.padding, geometry.group
 
 
 class Maxima(_Form):
@@ -44,18 +44,22 @@ class Maxima(_Form):
 
     def construct(self, x, w):
         filters, channels, kernel, _ = w.shape
-        patches = self.convolution(x, one_tap(channels, kernel), channels)  # [N, taps, H_out, W_out]
-        taps, rows, cols = patches.shape[1:]
+        group, each = self.group, filters // self.group  # filters of a group
+        patches = self.convolution(x, one_tap(group * channels, kernel), group * channels)  # [N, taps, H_out, W_out]
+        taps, (rows, cols) = channels * kernel * kernel, patches.shape[2:]
         blocks = block_count(taps, filters * rows * cols)
-        patches = ops.Transpose()(patches, (1, 0, 2, 3)).reshape((blocks, taps // blocks, 1, -1))
-        weights = ops.Transpose()(w.reshape((filters, taps)), (1, 0)).reshape((blocks, taps // blocks, filters, 1))
+        patches = ops.Transpose()(patches.reshape((-1, group, taps, rows, cols)), (2, 1, 0, 3, 4))
+        patches = patches.reshape((blocks, taps // blocks, group, 1, -1))
+        weights = ops.Transpose()(w.reshape((group, each, taps)), (2, 0, 1))
+        weights = weights.reshape((blocks, taps // blocks, group, each, 1))
         maxima = 0.0
         for i in range(blocks):
             maxima = maxima + ops.ReduceSum()(ops.Maximum()(patches[i], weights[i]), 0)
-        maxima = ops.Transpose()(maxima.reshape((filters, -1, rows, cols)), (1, 0, 2, 3))
-        ones = ops.Ones()((1, channels, kernel, kernel), ms.float32)
-        sums = self.convolution(x, ones, 1) + ops.ReduceSum()(w, (1, 2, 3)).reshape((1, filters, 1, 1))
-        return sums - 2.0 * maxima
+        maxima = ops.Transpose()(maxima.reshape((group, each, -1, rows, cols)), (2, 0, 1, 3, 4))
+        ones = ops.Ones()((group, channels, kernel, kernel), ms.float32)
+        sums = self.convolution(x, ones, group).reshape((-1, group, 1, rows, cols))
+        sums = sums + ops.ReduceSum()(w, (1, 2, 3)).reshape((1, group, each, 1, 1))
+        return (sums - 2.0 * maxima).reshape((-1, filters, rows, cols))
 
     def convolution(self, x, w, group):
         pad = (self.padding,) * 4
@@ -70,20 +74,23 @@ class Unrolled(_Form):
         self.pad = nn.Pad(((0, 0), (0, 0), (self.padding,) * 2, (self.padding,) * 2))
 
     def construct(self, x, w):
-        filters, _, kernel, _ = w.shape
+        filters, channels, kernel, _ = w.shape
         patches, rows, cols = self.patches(x, kernel)
-        taps = patches.shape[0]
+        taps = channels * kernel * kernel
         blocks = block_count(taps, filters * rows * cols)
-        patches = patches.reshape((blocks, taps // blocks, -1))
-        w = ops.Transpose()(w, (2, 3, 1, 0)).reshape((blocks, taps // blocks, filters))
+        patches = patches.reshape((blocks, taps // blocks, self.group, -1))
+        w = ops.Transpose()(w, (2, 3, 1, 0)).reshape((blocks, taps // blocks, self.group, filters // self.group))
         y = -self.distance(patches[0], w[0])
         for i in range(1, blocks):
             y = y - self.distance(ops.depend(patches, y)[i], w[i])  # one after another: each has its memory to itself
         return ops.Stack(1)(ops.Unstack(0)(y.reshape((filters, -1, rows, cols))))  # [N, C_out, H_out, W_out]
 
     def patches(self, x, kernel):
-        """im2col: x [N, C, H, W] -> [k * k * C, N * rows * cols], with rows and cols; the tap is the slower index."""
+        """im2col: x [N, C, H, W] -> [k * k * C, N * rows * cols], with rows and cols; the tap is the slowest index, and
+        the group the fastest but for the position."""
         x = ops.Stack(0)(ops.Unstack(1)(x))  # [C, N, H, W]
+        if self.group > 1:
+            x = ops.Gather()(x, by_place(x.shape[0], self.group), 0)
         if self.padding:
             x = self.pad(x)
         channels, _, height, width = x.shape
@@ -98,10 +105,11 @@ class Unrolled(_Form):
 
     @staticmethod
     def distance(x, w):
-        """sum |x - w| over the taps of a block: x [taps, positions], w [taps, C_out] -> [C_out, positions]."""
-        taps, filters = w.shape
-        x = ops.Tile()(x.reshape((taps, 1, -1)), (1, filters, 1)).reshape((1, taps * filters, -1))
-        difference = ops.BiasAdd()(x, -w.reshape((-1,))).reshape((taps, filters, -1))
+        """sum |x - w| over the taps of a block: x [taps, group, positions], w [taps, group, filters of each] ->
+        [C_out, positions]."""
+        taps, group, each = w.shape
+        x = ops.Tile()(x.reshape((taps * group, 1, -1)), (1, each, 1)).reshape((1, taps * group * each, -1))
+        difference = ops.BiasAdd()(x, -w.reshape((-1,))).reshape((taps, group * each, -1))
         return ops.ReduceSum()(ops.Abs()(difference), 0)
 
 
@@ -113,6 +121,12 @@ def one_tap(channels, kernel):
     """Filters of a depthwise convolution that gives every tap of a window: [C * k * k, 1, k, k]."""
     taps = np.eye(kernel * kernel, dtype=np.float32).reshape((-1, 1, kernel, kernel))
     return ms.Tensor(np.tile(taps, (channels, 1, 1, 1)))
+
+
+@ops.constexpr
+def by_place(channels, group):
+    """The order of channels in which the first ones of all groups come first, then the second ones, and so on."""
+    return ms.Tensor(np.arange(channels, dtype=np.int32).reshape((group, -1)).T.reshape(-1))
 
 
 @ops.constexpr

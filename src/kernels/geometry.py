@@ -24,11 +24,13 @@ import mindspore as ms
 import numpy as np
 
 LARGEST = 255  # stride and padding
+LARGEST_GROUP = 65536
 
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """Step of the window, rows and columns of zeros on each side, and the norm of the differences, 1 or 2.
+    """Step of the window, rows and columns of zeros on each side, the norm of the differences, 1 or 2, and how many
+    groups the channels and filters are in: filters [C_out, C_in / group, k, k] see the channels of their group.
 
     Step and zeros may be pairs, of rows and columns, that are equal.
 
@@ -38,9 +40,11 @@ class Geometry:
     stride: int = 1
     padding: int = 0
     norm: int = 1
+    group: int = 1
 
     def __post_init__(self):
-        for name, allowed in (("stride", range(1, LARGEST + 1)), ("padding", range(LARGEST + 1)), ("norm", (1, 2))):
+        for name, allowed in (("stride", range(1, LARGEST + 1)), ("padding", range(LARGEST + 1)), ("norm", (1, 2)),
+                              ("group", range(1, LARGEST_GROUP + 1))):
             value = one_of_pair(name, getattr(self, name))
             object.__setattr__(self, name, value)
             if type(value) is not int or value not in allowed:
@@ -48,7 +52,7 @@ class Geometry:
 
     @property
     def sizes(self):
-        """As `shape_of` takes them."""
+        """As `shape_of` takes them. What x and w are of says how many groups there are."""
         return self.stride, self.padding + 1, self.norm
 
     def output_size(self, size, kernel):

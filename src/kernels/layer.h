@@ -24,16 +24,25 @@
 
 constexpr int64_t kThreadWork = 4 << 20;  // pairs (x, w) that a thread should have: about 0.1 ms
 
+// One group of a layer's channels and filters. All groups are alike, and lie side by side in each image.
 struct Layer {
   int64_t batch, channels, height, width;  // x [N, C, H, W]
   int64_t filters, kernel;                 // w [F, C, k, k]
-  int64_t stride, padding, norm;
+  int64_t stride, padding, norm, groups;
   int64_t out_height, out_width;           // y [N, F, H', W']
   int64_t taps;                            // of a filter: C * k * k
-  int64_t threads;                         // that are worth waking
+  int64_t threads;                         // that are worth waking; for all groups of a depthwise layer
 
-  int64_t Outputs() const { return batch * filters * out_height * out_width; }
-  bool Empty() const { return Outputs() * taps == 0; }
+  int64_t Pairs() const { return batch * filters * out_height * out_width * taps; }  // (x, w)
+  bool Empty() const { return Pairs() == 0; }
+  bool Depthwise() const { return groups > 1 && channels == 1; }
+  // Of all groups.
+  int64_t AllChannels() const { return groups * channels; }
+  int64_t AllFilters() const { return groups * filters; }
+  // Where group g starts in x, w and y.
+  int64_t InX(int64_t g) const { return g * channels * height * width; }
+  int64_t InW(int64_t g) const { return g * filters * taps; }
+  int64_t InY(int64_t g) const { return g * filters * out_height * out_width; }
 };
 
 // Places of a window, none if it does not fit.
@@ -44,15 +53,17 @@ inline int64_t OutputSize(int64_t size, int64_t kernel, int64_t stride, int64_t 
 
 inline int64_t WorthWaking(int64_t work) { return std::min(Threads::Count(), 1 + work / kThreadWork); }
 
-// Of the shapes of x [N, C, H, W] and w, and of the geometry: a tensor whose values nobody reads, of shape [stride,
-// padding + 1] or [stride, padding + 1, norm, ...]. Whatever the device, the host knows shapes.
+// Of the shapes of x [N, G * C, H, W] and w [G * F, C, k, k], for G groups, and of the geometry: a tensor whose values
+// nobody reads, of shape [stride, padding + 1] or [stride, padding + 1, norm, ...]. Whatever the device, the host knows
+// shapes.
 inline Layer LayerOf(const int64_t *x, const Tensor &w, const Tensor &geometry) {
   Layer layer;
   layer.batch = x[0];
-  layer.channels = x[1];
+  layer.channels = w.shape[1];
+  layer.groups = layer.channels > 0 ? std::max<int64_t>(1, x[1] / layer.channels) : 1;
   layer.height = x[2];
   layer.width = x[3];
-  layer.filters = w.shape[0];
+  layer.filters = w.shape[0] / layer.groups;
   layer.kernel = w.shape[2];
   layer.stride = geometry.shape[0];
   layer.padding = geometry.shape[1] - 1;
@@ -63,7 +74,7 @@ inline Layer LayerOf(const int64_t *x, const Tensor &w, const Tensor &geometry) 
   layer.out_height = OutputSize(layer.height, layer.kernel, layer.stride, layer.padding);
   layer.out_width = OutputSize(layer.width, layer.kernel, layer.stride, layer.padding);
   layer.taps = layer.channels * layer.kernel * layer.kernel;
-  layer.threads = WorthWaking(layer.Outputs() * layer.taps);
+  layer.threads = WorthWaking((layer.Depthwise() ? layer.groups : 1) * layer.Pairs());
   return layer;
 }
 inline Layer LayerOf(const Tensor &x, const Tensor &w, const Tensor &geometry) { return LayerOf(x.shape, w, geometry); }
@@ -72,6 +83,12 @@ inline Layer LayerOf(const Tensor &x, const Tensor &w, const Tensor &geometry) {
 inline Layer ChannelsLastLayerOf(const Tensor &x, const Tensor &w, const Tensor &geometry) {
   const int64_t shape[] = {x.shape[0], x.shape[3], x.shape[1], x.shape[2]};
   return LayerOf(shape, w, geometry);
+}
+
+// Calls work(g) for each group: one after the other where each is worth several threads, else shared out among them.
+template <typename Work>
+void ForEachGroup(const Layer &layer, Work work) {
+  Threads::ForEach(layer.threads > 1 ? 1 : WorthWaking(layer.groups * layer.Pairs()), layer.groups, work);
 }
 
 #endif  // ADDERNGD_LAYER_H_

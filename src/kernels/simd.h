@@ -59,6 +59,11 @@ inline Vec Load(const float *p) { return *reinterpret_cast<const VecUnaligned *>
 inline void Store(float *p, Vec v) { *reinterpret_cast<VecUnaligned *>(p) = v; }
 inline Vec Splat(float v) { return v - Vec{}; }  // v + 0 would be a real addition, for the sake of -0
 
+inline Vec Abs(Vec v) {
+  using Bits = int32_t __attribute__((vector_size(4 * kLanes)));
+  return reinterpret_cast<Vec>(reinterpret_cast<Bits>(v) & 0x7fffffff);
+}
+
 // One, of which the compiler knows nothing: `v * One() + sum` stays a multiply-add.
 inline Vec One() {
   float one = 1.0f;

@@ -98,6 +98,10 @@ class Pool {
 int64_t Threads::Count() { return thread_count; }
 
 void Threads::ForEach(int64_t threads, int64_t items, const std::function<void(int64_t)> &work) {
+  if (threads <= 1) {
+    for (int64_t i = 0; i < items; ++i) work(i);
+    return;
+  }
   static Pool *const pool = new Pool;  // never destroyed: the workers wait in it until the process ends
   pool->ForEach(threads, items, work);
 }

@@ -19,7 +19,7 @@ is s = sum |x - w| of these integers. Batch norm and step are one scale and shif
 which makes the parameters; <layer> is the name of a layer in the float network:
 
     <layer>.weight, <layer>.bias          a convolution, in floats, with its norm; a 1x1 one on 1x1 maps is [F, C]
-    <layer>.adder                         uint8 [F, C, k, k]; float32 where the layer reads images, and stays in floats
+    <layer>.adder                         uint8, as the filters; float32 where the layer reads images: it stays in floats
     <layer>.group, <layer>.ratio          uint8 [F], float32 [G]: group of each filter, factor of each group
     <layer>.scale, <layer>.shift          float32 [F]; not of a layer in a shortcut, whose response is taken raw
     <layer>.residual_scale                float32 [F], where a shortcut is added
@@ -27,6 +27,7 @@ which makes the parameters; <layer> is the name of a layer in the float network:
     bits, scheme                          numbers and strings of the checkpoint
 
 A layer's filters may be in groups with a step each. Group g sees the integers round(ratio[g] * x) of 0 .. 2^bits - 1.
+Those groups have nothing to do with groups of channels: a layer may have one or the other.
 
     y = store(scale * s + shift + residual_scale * residual)
 
@@ -259,6 +260,9 @@ class Distances(nn.Cell):
     def __init__(self, values, geometry, top, backend="auto"):
         super().__init__()
         group, ratio = values["group"], values["ratio"]
+        if len(ratio) > 1 and geometry.group > 1:
+            raise UserError("the filters of a layer whose channels are in groups must have one step; use scheme "
+                            "unsigned or shared")
         exact = kernels.has("int8_responses", backend)
         self.forward = Exact(geometry, backend) if exact else kernels.operation("forward", backend, geometry)
         weights = [values["adder"][group == g] for g in range(len(ratio))]

@@ -120,7 +120,9 @@ def shapes(random):
         padding = int(random.choice([0, kernel // 2, random.integers(0, 5)]))
         rows, columns = ((size + 2 * padding - kernel) // stride + 1 for size in (height, width))
         if min(rows, columns) > 0 and batch * channels * filters * kernel ** 2 * rows * columns <= LARGEST:
-            return (batch, channels, height, width), (filters, channels, kernel, kernel), stride, padding
+            group = int(random.choice([1, channels, random.integers(1, channels + 1)]))
+            channels, filters = (size + -size % group for size in (channels, filters))  # what it divides
+            return (batch, channels, height, width), (filters, channels // group, kernel, kernel), stride, padding
 
 
 class Guarded:
