@@ -477,7 +477,7 @@ def test_run_that_ended_in_its_first_epoch(tmp_path):
         run = RunFolder(tmp_path, "net", {"seed": seed}, TASK, "nobody", epochs=3)
         with run.opened():
             assert run.begin(net) == 0
-    run.save(net, net, row(1, 0.5))
+    keep(run, net, row(1, 0.5))
     for name in ("metrics.csv", "curve.png", "last.ckpt", "net_5000.ckpt"):
         with pytest.raises(UserError, match="holds a run, config.yaml; --resume continues it"):
             with run.opened():
@@ -521,12 +521,20 @@ def test_weights_that_are_not_finite_do_not_replace_good_ones(tmp_path):
     net = ms.nn.Dense(2, 2)
     run = run_folder(tmp_path)
     run.begin(net)
-    run.save(net, net, row(1, 0.5))
+    keep(run, net, row(1, 0.5))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     net.bias.set_data(ms.Tensor([1.0, math.inf]))
     with pytest.raises(UserError, match="diverged at the end of epoch 2.*smaller --lr"):
-        run.save(net, net, row(2, 0.75))
+        keep(run, net, row(2, 0.75))
     assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def keep(run, net, row):
+    """What the loop does after an epoch, with an evaluation or not."""
+    run.check(net, row["epoch"])
+    if row[run.deciding] is not None:
+        run.save_best(net, row)
+    run.save(net, net, row)
 
 
 def row(epoch, accuracy):
@@ -541,7 +549,7 @@ def test_best_checkpoint_replaces_only_the_runs_own(tmp_path):
     run.begin(net)
     (tmp_path / "net_cifar100_9999.ckpt").write_bytes(b"published")
     for epoch, accuracy in enumerate((0.5, 0.25, 0.75), start=1):
-        run.save(net, net, row(epoch, accuracy))
+        keep(run, net, row(epoch, accuracy))
     names = sorted(path.name for path in tmp_path.glob("net*.ckpt"))
     assert names == ["net_cifar100_7500.ckpt", "net_cifar100_9999.ckpt"]
 
@@ -553,8 +561,7 @@ def test_columns_and_the_best_are_those_of_the_task(tmp_path):
     run = RunFolder(tmp_path, "net_patches", {}, task, "nobody", epochs=3)
     run.begin(net)
     for epoch, (psnr, ssim) in enumerate([(0.5, 0.1), (None, None), (0.25, 0.9)], start=1):
-        run.save(net, net, {"epoch": epoch, "loss": 1.0, "test_psnr": psnr, "test_ssim": ssim,
-                            "images_per_second": 2.0})
+        keep(run, net, {"epoch": epoch, "loss": 1.0, "test_psnr": psnr, "test_ssim": ssim, "images_per_second": 2.0})
     assert (tmp_path / "metrics.csv").read_text("utf-8").splitlines() == [
         "epoch,loss,test_psnr,test_ssim,images_per_second", "1,1.0,0.5,0.1,2.0", "2,1.0,,,2.0", "3,1.0,0.25,0.9,2.0"]
     assert (tmp_path / "net_patches_5000.ckpt").exists() and (tmp_path / "curve.png").exists()
@@ -569,7 +576,7 @@ def test_a_kill_between_any_two_files_loses_nothing(tmp_path, monkeypatch):
         with run_folder(folder, resume=True).opened() as run:
             for epoch in range(run.begin(net) + 1, 3):
                 net.weight.set_data(net.weight + epoch)
-                run.save(net, net, row(epoch, 0.3 * epoch))
+                keep(run, net, row(epoch, 0.3 * epoch))
 
     def content(folder):
         weights = {path.name: ms.load_checkpoint(str(path)) for path in sorted(folder.glob("*.ckpt"))}
