@@ -97,8 +97,9 @@ class Adder2d(nn.Cell):
                              f"{group}")
         shape = (out_channels, in_channels // group, self.kernel_size, self.kernel_size)
         self.adder = Parameter(initializer(Normal(1.0), shape))  # N(0, 1), as AdderNet's code
-        self.b = Parameter(initializer("zeros", (out_channels,))) if bias or has_bias else None
-        self.mix, self.add_bias = mix, AddBias()
+        self.b, self.add_bias, self.mix = None, None, mix
+        if bias or has_bias:
+            self.b, self.add_bias = Parameter(initializer("zeros", (out_channels,))), AddBias()
 
     def construct(self, x):
         check_inputs(x, self.adder, self.operation)

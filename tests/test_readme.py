@@ -173,13 +173,18 @@ def test_own_network(capsys):
 
 
 def test_tree_in_the_readme_is_the_tree():
-    """The listing names every folder and every file above the rooms, and nothing that is not there."""
+    """The listing names every file of the product, every folder, and no file that is not there."""
     (listing,) = blocks(READMES["README.md"], "text")
-    named = set(re.findall(r"[\w]+\.(?:py|yaml|sh|md)\b|\w+(?=/)", listing))
-    tree = [path.name for pattern in ("*.py", "*.yaml", "*/", "scripts/*.sh", "src/*.py", "src/*/")
-            for path in ROOT.glob(pattern) if not re.match(r"[._]", path.name)]
-    ignored = set((ROOT / ".gitignore").read_text("utf-8").replace("/", "").split())
-    assert named == set(tree) - ignored | {"data", "README.md"}
+    named = set(re.findall(r"[\w.]+", listing))
+    files = {path for pattern in ("*.py", "*.yaml", "scripts/*.sh", "src/*.py", "src/*/*.py", "src/kernels/*.*", "benchmarks/*.py",
+                                  "benchmarks/*.cc") for path in ROOT.glob(pattern) if path.is_file()}
+    for path in files:
+        assert path.name in named or path.name == "__init__.py", path
+    for path in (*ROOT.glob("*/"), *ROOT.glob("src/*/")):
+        ignored = path.name in ("data", "output") and path.parent == ROOT
+        assert path.name in named or re.match(r"[._]", path.name) or ignored or not path.is_dir(), path
+    names = {path.name for path in files} | {"README.md"}
+    assert {name for name in named if re.search(r"\w\.(py|yaml|sh|md|cc|h)$", name)} <= names
 
 
 @pytest.mark.parametrize("name", READMES)

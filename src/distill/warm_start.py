@@ -39,9 +39,9 @@ def begin_with(net, path, network, layer, class_num):
     elif (known.network, known.layer) != (network, layer):
         raise UserError(f"pre_trained: {path} is {known.network} of layer {known.layer}, not {network} of layer {layer}; "
                         f"say --network {known.network} --layer {known.layer}")
-    head = _head(checkpoint.weights(net), parameters, class_num)
-    kept = {name: value for name, value in net.parameters_dict().items()
-            if name in head or name not in checkpoint.weights(net)}
+    weights = checkpoint.weights(net)
+    head = _head(weights, parameters, class_num)
+    kept = {name: value for name, value in net.parameters_dict().items() if name in head or name not in weights}
     checkpoint.fill(net, {**parameters, **kept}, path)
     if head:
         print(f"pre_trained: {path} has other classes; the head ({', '.join(head)}) begins at random", flush=True)

@@ -121,8 +121,13 @@ class RunFolder:
     def save_best(self, net, values):
         """Keep a network if it is the best by its values, {"test_...": number}. Raises UserError as `save`."""
         value = values[self.deciding]
-        if value > self.best_value:
-            self._save_best(net, value)
+        if value <= self.best_value:
+            return
+        name = f"{self.prefix}_{round(value * 10_000):04d}.ckpt"
+        self._save_network(net, name)
+        if self.best and self.best != name:
+            (self.path / self.best).unlink(missing_ok=True)
+        self.best, self.best_value = name, value
 
     def save(self, train_step, net, row):
         """Keep the state after an epoch; `row` has values of the columns, those of tests only where there was one.
@@ -146,13 +151,6 @@ class RunFolder:
         # `best_accuracy` is of whichever metric decides; so it was named since ever.
         checkpoint.save_parameters(train_step.parameters_dict(), self.path / STATE, identity=self.identity, epoch=epoch,
                                    best=self.best, best_accuracy=self.best_value)
-
-    def _save_best(self, net, value):
-        name = f"{self.prefix}_{round(value * 10_000):04d}.ckpt"
-        self._save_network(net, name)
-        if self.best and self.best != name:
-            (self.path / self.best).unlink(missing_ok=True)
-        self.best, self.best_value = name, value
 
     def _save_network(self, net, name):
         checkpoint.save_parameters(checkpoint.weights(net), self.path / name, identity=self.identity)

@@ -20,6 +20,7 @@ from src.errors import UserError
 
 MOST_STEPS = 10_000_000  # of a run, whose rates are a list
 
+
 class TrainStep(nn.Cell):
     """Forward, backward and update: a batch to the loss and whatever else the loss cell gives.
 
