@@ -78,6 +78,13 @@ def script(path, *lines):
     return path
 
 
+def stand_in(monkeypatch, folder, *lines):
+    """Such a script, which CXX names."""
+    path = script(folder / "broken", *lines)
+    monkeypatch.setenv("CXX", str(path))
+    return path
+
+
 def real_compiler():
     return shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
 
@@ -320,16 +327,14 @@ def empty_path(monkeypatch, tmp_path, cache):
 
 def failing_compiler(monkeypatch, tmp_path, cache):
     del cache
-    broken = script(tmp_path / "broken", "echo 'In file included from x:' >&2", "echo 'x:1: error: no such luck' >&2",
-                    "echo 'compilation terminated.' >&2", "exit 1")
-    monkeypatch.setenv("CXX", str(broken))
+    broken = stand_in(monkeypatch, tmp_path, "echo 'In file included from x:' >&2",
+                      "echo 'x:1: error: no such luck' >&2", "echo 'compilation terminated.' >&2", "exit 1")
     return f"{broken} failed: x:1: error: no such luck"
 
 
 def silent_compiler(monkeypatch, tmp_path, cache):
     del cache
-    broken = script(tmp_path / "broken", "exit 3")
-    monkeypatch.setenv("CXX", str(broken))
+    broken = stand_in(monkeypatch, tmp_path, "exit 3")
     return f"{broken} failed: exit code 3"
 
 
@@ -344,14 +349,12 @@ def not_a_program(monkeypatch, tmp_path, cache):
 
 def compiler_of_nothing(monkeypatch, tmp_path, cache):
     del cache
-    idle = script(tmp_path / "idle", "exit 0")
-    monkeypatch.setenv("CXX", str(idle))
+    idle = stand_in(monkeypatch, tmp_path, "exit 0")
     return f"{idle} wrote no library"
 
 
 def compiler_of_garbage(monkeypatch, tmp_path, cache):
-    broken = script(tmp_path / "broken", 'for last; do :; done', '[ "$last" = /dev/null ] || echo garbage > "$last"')
-    monkeypatch.setenv("CXX", str(broken))
+    stand_in(monkeypatch, tmp_path, 'for last; do :; done', '[ "$last" = /dev/null ] || echo garbage > "$last"')
     second = tmp_path / f"adderngd-{os.getuid()}"
     return "; ".join(f"cannot use the cache folder {folder}: {folder}/library.so: file too short"
                      for folder in (cache, second))
@@ -359,8 +362,7 @@ def compiler_of_garbage(monkeypatch, tmp_path, cache):
 
 def killed_compiler(monkeypatch, tmp_path, cache):
     del cache
-    broken = script(tmp_path / "broken", "kill -9 $$")
-    monkeypatch.setenv("CXX", str(broken))
+    broken = stand_in(monkeypatch, tmp_path, "kill -9 $$")
     return f"{broken} failed: exit code -9"
 
 

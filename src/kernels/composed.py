@@ -26,11 +26,12 @@ The groups of channels of an image are like images of their own, but that each h
 import functools
 
 import mindspore as ms
-from mindspore import dtype, nn, ops
+from mindspore import dtype, ops
 from mindspore.ops.auto_generate.gen_ops_prim import CdistGrad
 from mindspore.ops.operations import _grad_ops
 
 from src.kernels import exported
+from src.kernels.passes import Pass, equal_blocks
 from src.kernels.precision import Float32
 
 BLOCK_BYTES = 2 << 20  # of one temporary tensor
@@ -65,15 +66,7 @@ def _shared(kind, geometry):
     return kind(geometry)
 
 
-class _Pass(Float32):
-    """A pass of a layer of some geometry."""
-
-    def __init__(self, geometry):
-        super().__init__()
-        self.stride, self.padding, self.group = geometry.stride, geometry.padding, geometry.group
-
-
-class Forward(_Pass):
+class Forward(Pass):
     """y = -sum |x - w|: x [N, C_in, H, W], w [C_out, C_in / group, k, k] -> [N, C_out, H_out, W_out], by blocks of
     images."""
 
@@ -96,7 +89,7 @@ class Forward(_Pass):
         return ops.Reshape()(y, (batch, filters, rows, cols))
 
 
-class InputGrad(_Pass):
+class InputGrad(Pass):
     """dx = sum dy * clip(w - x, -1, 1), as x [N, C_in, H, W]: every input gathers dy from the windows that saw it.
 
     A loop over blocks of images, and in each a loop over blocks of window taps.
@@ -153,7 +146,7 @@ class InputGrad(_Pass):
         return ops.StridedSlice()(dy, (0, 0, self.padding, self.padding), end, (1, 1, 1, 1))
 
 
-class WeightGrad(_Pass):
+class WeightGrad(Pass):
     """dw = sum dy * (x - w) = (sum dy * x) - w * (sum dy), as w; sum dy * x is a convolution's."""
 
     def construct(self, dy, x, w):
@@ -164,7 +157,7 @@ class WeightGrad(_Pass):
         return product(dy, x, w.shape) - w * ops.Reshape()(_grad_ops.BiasAddGrad()(dy), (filters, 1, 1, 1))
 
 
-class SquaredForward(_Pass):
+class SquaredForward(Pass):
     """y = -1/2 sum (x - w)^2 = sum x * w - 1/2 sum x^2 - 1/2 sum w^2: the first two are convolutions."""
 
     def construct(self, x, w):
@@ -176,12 +169,8 @@ class SquaredForward(_Pass):
         y = ops.Reshape()(y, (-1, filters, *y.shape[2:]))
         return y - 0.5 * ops.Reshape()(ops.ReduceSum()(w * w, (1, 2, 3)), (1, filters, 1, 1))
 
-    def convolution(self, x, w, group):
-        pad = (self.padding,) * 4
-        return ops.Conv2D(w.shape[0], w.shape[2:], 1, "pad", pad, (self.stride,) * 2, group=group)(x, w)
 
-
-class LinearInputGrad(_Pass):
+class LinearInputGrad(Pass):
     """dx = sum dy * (w - x) = (sum dy * w) - x * (sum dy): both are convolutions' input gradients."""
 
     def construct(self, dy, x, w):
@@ -200,7 +189,7 @@ class LinearInputGrad(_Pass):
         return transpose(dy, w, shape)
 
 
-class SignWeightGrad(_Pass):
+class SignWeightGrad(Pass):
     """dw = sum dy * sign(x - w), as w: the derivative of the forward pass, by blocks of images."""
 
     def construct(self, dy, x, w):
@@ -249,5 +238,4 @@ def windows(x, kernel, stride, padding):
 def block_count(items, outputs):
     """How many equal blocks of items to make, each within the limit for a value per item and output."""
     cached = (ms.get_context("device_target"), ms.get_context("mode")) == ("CPU", ms.GRAPH_MODE)
-    largest = max(1, (BLOCK_BYTES if cached else LARGE_BLOCK_BYTES) // (4 * outputs))
-    return next(items // size for size in range(min(largest, items), 0, -1) if items % size == 0)
+    return equal_blocks(items, max(1, (BLOCK_BYTES if cached else LARGE_BLOCK_BYTES) // (4 * outputs)))

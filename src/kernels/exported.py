@@ -22,21 +22,13 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from src.kernels.precision import Float32
+from src.kernels.passes import Pass, equal_blocks
 
 BLOCK = 1 << 19  # values for each image in the largest tensor
 MOST = 16  # blocks of a layer: each takes time to compile, and space in the file
 
 
-class _Form(Float32):
-    """A form of a layer of some geometry."""
-
-    def __init__(self, geometry):
-        super().__init__()
-        self.stride, self.padding, self.group = geometry.stride, geometry.padding, geometry.group
-
-
-class Maxima(_Form):
+class Maxima(Pass):
     """For ONNX: sum |x - w| = 2 sum max(x, w) - sum x - sum w, of which sum x is a convolution.
 
     A pair costs a maximum and an addition over one large tensor, which ONNX Runtime does in vectors on all cores.
@@ -61,12 +53,8 @@ class Maxima(_Form):
         sums = sums + ops.ReduceSum()(w, (1, 2, 3)).reshape((1, group, each, 1, 1))
         return (sums - 2.0 * maxima).reshape((-1, filters, rows, cols))
 
-    def convolution(self, x, w, group):
-        pad = (self.padding,) * 4
-        return ops.Conv2D(w.shape[0], w.shape[2:], 1, "pad", pad, (self.stride,) * 2, group=group)(x, w)
 
-
-class Unrolled(_Form):
+class Unrolled(Pass):
     """For MINDIR and AIR: |x - w| by tiles and biases, which MindSpore's CPU operators are faster at."""
 
     def __init__(self, geometry):
@@ -132,5 +120,4 @@ def by_place(channels, group):
 @ops.constexpr
 def block_count(taps, outputs):
     """How many equal blocks of taps to make: within the limit, but hardly more than MOST."""
-    largest = max(1, BLOCK // outputs, taps // MOST)
-    return next(taps // size for size in range(min(largest, taps), 0, -1) if taps % size == 0)
+    return equal_blocks(taps, max(1, BLOCK // outputs, taps // MOST))

@@ -19,7 +19,6 @@ Usage: python -m tests.stress.damage [--count N] [--seconds S] [--seed N]
 Every damaged file is given to the functions that load it, which must refuse it in one line or give what they gave
 before. A hang of a minute is a traceback here; a crash ends the program.
 """
-import argparse
 import random
 import signal
 import sys
@@ -39,6 +38,7 @@ from src.quant.__main__ import save_quantised
 from src.quant.calibrate import quantise_network
 from src.training.run_folder import STATE, RunFolder
 from src.training.step import sgd
+from tests.stress.options import parser
 
 IDENTITY = Identity("lenet5_bn", "l1", 10, "mnist")
 TASK = SimpleNamespace(train_metrics=("accuracy",), metrics=("accuracy", "top5"))
@@ -196,11 +196,7 @@ def run(count, seconds, seed, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--count", type=int, default=500, help="damaged files")
-    parser.add_argument("--seconds", type=float, default=3600, help="after which it ends")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = parser(__doc__, 500, "damaged files", 3600).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         counts = run(arguments.count, arguments.seconds, arguments.seed, Path(folder))
     for what, number in sorted(counts.items(), key=str):

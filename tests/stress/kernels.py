@@ -33,6 +33,8 @@ from unittest import mock
 
 import numpy as np
 
+from tests.stress.options import parser
+
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSORS = {"x86-64": "sse2", "x86-64-v3": "avx2", "x86-64-v4": "avx512vl"}  # and what this machine must have
 # Name: flags, the runtime that has to be loaded first, what it is told.
@@ -47,12 +49,9 @@ LARGEST = 3_000_000  # pairs (x, w) of a layer, for NumPy's sake
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=200, help="shapes for each library")
-    parser.add_argument("--seconds", type=float, default=600, help="the most that each library gets")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--library", help=argparse.SUPPRESS)  # in a process of its own
-    arguments = parser.parse_args()
+    options = parser(__doc__, 200, "shapes for each library, for each at most --seconds", 600)
+    options.add_argument("--library", help=argparse.SUPPRESS)  # in a process of its own
+    arguments = options.parse_args()
     if arguments.library:
         print(run(arguments))
         return

@@ -19,7 +19,6 @@ Usage: python -m tests.stress.kills [--count N] [--seconds S] [--seed N]
 Programs: train.py alone, train.py with teacher and student, src.quant and export.py, on generated data. Each is run once
 without a kill, which says how long it takes and what it must leave.
 """
-import argparse
 import random
 import shutil
 import subprocess
@@ -28,6 +27,8 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+
+from tests.stress.options import parser
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = ["--device_target", "CPU"]
@@ -105,11 +106,7 @@ def run(count, seconds, seed, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--count", type=int, default=10, help="kills, of the programs in turn")
-    parser.add_argument("--seconds", type=float, default=3600, help="after which it ends")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = parser(__doc__, 10, "kills, of the programs in turn", 3600).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         counts = run(arguments.count, arguments.seconds, arguments.seed, Path(folder))
     for (name, what), number in sorted(counts.items()):

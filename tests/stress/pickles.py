@@ -20,7 +20,6 @@ Each file is read in a process of its own, forked so that its time and memory ca
 audit hook of Python sees whatever a pickle could bring about: programs, imports, evaluated code, files opened, made or
 removed.
 """
-import argparse
 import os
 import pickle
 import pickletools
@@ -36,6 +35,7 @@ from pathlib import Path
 
 from src.convert.torch_pickle import load_state_dict
 from src.errors import UserError
+from tests.stress.options import parser
 from tests.test_convert import (FIXTURES, NESTED, call, module, name_of, opcodes, pickled, storage, tensor,
                                 write_legacy, write_zip)
 
@@ -204,11 +204,7 @@ def judge(path, read):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("--count", type=int, default=300, help="files")
-    parser.add_argument("--seconds", type=float, default=600, help="stop after them")
-    parser.add_argument("--seed", type=int, default=0, help="of the first file; the next ones count up")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__, 300, "files", 600).parse_args()
     load_state_dict(FIXTURES / "torch-2.13.0-zip.pth")  # imports what Python reads archives with
     for codec in ("cp437", "raw_unicode_escape"):       # and text with
         "".encode(codec)
