@@ -13,9 +13,15 @@
 # limitations under the License.
 # ============================================================================
 """What all tests share."""
+import os
+import tempfile
+
 import mindspore as ms
 import pytest
 
+
+# Where MindSpore writes of a graph that it cannot compile, as tests of bad arguments ask of it; by itself it takes the working folder.
+os.environ.setdefault("MS_OM_PATH", os.path.join(tempfile.gettempdir(), "adderngd_tests"))
 
 LONGEST = ("test_readme.py", "test_training.py", "test_mixed_precision.py", "test_quant.py")
 
