@@ -14,7 +14,7 @@
 # ============================================================================
 """Some of tests/stress/damage.py: no damaged checkpoint or state is believed, and none is a traceback."""
 from src import checkpoint
-from stress import damage
+from stress import damage, inputs
 
 
 def test_damaged_files_are_refused_in_one_line(tmp_path):
@@ -27,11 +27,11 @@ def test_damaged_files_are_refused_in_one_line(tmp_path):
 
 def test_what_is_believed_would_be_told(tmp_path):
     """One weight, changed and saved with a right checksum."""
-    path, net = tmp_path / "float.ckpt", damage.network()
+    path, net = tmp_path / "float.ckpt", inputs.network()
     parameters = {name: value.asnumpy() for name, value in net.parameters_dict().items()}
-    checkpoint.save_parameters(parameters, path, identity=damage.IDENTITY.dumps())
-    wanted = damage.logits(path)
-    assert damage.outcome(damage.logits, path, wanted) == "identical"
+    checkpoint.save_parameters(parameters, path, identity=inputs.IDENTITY.dumps())
+    wanted = inputs.logits(path)
+    assert damage.outcome(inputs.logits, path, wanted) == "identical"
     parameters["fc3.adder"][7, 5] += 1
-    checkpoint.save_parameters(parameters, path, identity=damage.IDENTITY.dumps())
-    assert damage.outcome(damage.logits, path, wanted) == "believed"
+    checkpoint.save_parameters(parameters, path, identity=inputs.IDENTITY.dumps())
+    assert damage.outcome(inputs.logits, path, wanted) == "believed"

@@ -14,10 +14,10 @@
 # ============================================================================
 """Ctrl-C and SIGTERM at random moments of every entry point: how many ended wrongly, said too much or left files.
 
-    python tests/stress/interrupts.py [NUMBER] [SEED]
+Usage: python -m tests.stress.interrupts [--count N] [--seconds S] [--seed N]
 
-Each program runs once to its end, in a folder of its own, which says how long it takes; then NUMBER times (5) it gets a
-signal after a random part of that time. What Python does before the first statement of a program, some hundredths of a
+Each program runs once to its end, in a folder of its own, which says how long it takes; then N times it gets a signal
+after a random part of that time. What Python does before the first statement of a program, some hundredths of a
 second, is not the program's and is left out.
 """
 import os
@@ -29,9 +29,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.stress.options import parser
+from tests.test_convert import torch_state, write_state, write_zip
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-from test_convert import torch_state, write_state, write_zip  # noqa: E402
 
 START = 0.3  # seconds, of Python itself
 CPU = ["--device_target", "CPU"]
@@ -79,31 +80,36 @@ def interrupt(arguments, folder, number, moment):
     return faults + ([f"left {', '.join(left)}"] if left else []), seconds
 
 
+def run(count, seconds, seed, home):
+    """Interrupt every program so many times, or until so many seconds have passed; returns the number of faults."""
+    chance, end, total = random.Random(seed), time.monotonic() + seconds, 0
+    write_state(write_zip, home / "net.pth", torch_state()[0])
+    print(f"{'program':14}{'seconds':>9}{'signals':>9}{'faults':>8}{'slowest end, s':>16}", flush=True)
+    for name, arguments in PROGRAMS.items():
+        folder = home if name == "train" else Path(tempfile.mkdtemp(dir=home))
+        began = time.monotonic()
+        process = start([word.replace("..", ".") if name == "train" else word for word in arguments], folder)
+        errors = process.communicate()[1]
+        whole, ends = time.monotonic() - began, []
+        if process.returncode:
+            raise RuntimeError(f"{name}: exit code {process.returncode}: {errors[-300:]}")
+        while len(ends) < count and time.monotonic() < end:
+            moment, number = chance.uniform(START, whole), (signal.SIGINT, signal.SIGTERM)[len(ends) % 2]
+            ends.append((moment, *interrupt(arguments, Path(tempfile.mkdtemp(dir=home)), number, moment)))
+        faulty = sum(bool(faults) for _, faults, _ in ends)
+        print(f"{name:14}{whole:9.1f}{len(ends):9}{faulty:8}{max((seconds for *_, seconds in ends), default=0):16.1f}",
+              flush=True)
+        for moment, faults, _ in ends:
+            for fault in faults:
+                print(f"  at {moment:.1f} s: {fault}", flush=True)
+        total += faulty
+    return total
+
+
 def main():
-    count, chance = int(sys.argv[1]) if sys.argv[1:] else 5, random.Random(int(sys.argv[2]) if sys.argv[2:] else 1)
+    arguments = parser(__doc__, 5, "signals to each program", 3600).parse_args()
     with tempfile.TemporaryDirectory() as home:
-        home = Path(home)
-        write_state(write_zip, home / "net.pth", torch_state()[0])
-        print(f"{'program':14}{'seconds':>9}{'signals':>9}{'faults':>8}{'slowest end, s':>16}", flush=True)
-        for name, arguments in PROGRAMS.items():
-            folder = home if name == "train" else Path(tempfile.mkdtemp(dir=home))
-            began = time.monotonic()
-            process = start([word.replace("..", ".") if name == "train" else word for word in arguments], folder)
-            errors = process.communicate()[1]
-            whole = time.monotonic() - began
-            print(f"{name:14}{whole:9.1f}", end="", flush=True)
-            ends = []
-            for i in range(count):
-                moment = chance.uniform(START, whole)
-                number = (signal.SIGINT, signal.SIGTERM)[i % 2]
-                ends.append((moment, *interrupt(arguments, Path(tempfile.mkdtemp(dir=home)), number, moment)))
-            faulty, slowest = sum(bool(faults) for _, faults, _ in ends), max(end for *_, end in ends)
-            print(f"{count:9}{faulty:8}{slowest:16.1f}", flush=True)
-            if process.returncode:
-                print(f"  whole: exit code {process.returncode}: {errors[-300:]}", flush=True)
-            for moment, faults, _ in ends:
-                for fault in faults:
-                    print(f"  at {moment:.1f} s: {fault}", flush=True)
+        sys.exit(bool(run(arguments.count, arguments.seconds, arguments.seed, Path(home))))
 
 
 if __name__ == "__main__":
