@@ -61,7 +61,7 @@ def main():
     parser.add_argument("--output", type=Path, help="JSON file to write")
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=11, help="runs of each contestant, of which the median counts")
-    parser.add_argument("--composed_batch_size", type=int, default=64, help="of the composed form, which is slow")
+    parser.add_argument("--composed_batch_size", type=int, default=64, help="of the composed form and of exported models, which are slow")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     arguments = parser.parse_args()
     check(arguments)
@@ -106,6 +106,17 @@ def quantised(arguments, peak):  # pylint: disable=unused-argument
     return results
 
 
+def exported(arguments, peak):  # pylint: disable=unused-argument
+    """The models that export.py writes for ONNX Runtime, against the kernel."""
+    results, batch = {}, arguments.composed_batch_size
+    for title, form, bits in (("floats", ("adder_inference", batch, "kernel"), 0),
+                              ("8 bits", ("adder_int8_inference", batch, 8), 8)):
+        entries = {"kernel": form, "exported": ("onnxruntime_adder_inference", batch, bits)}
+        results[title] = race(entries, min(arguments.rounds, 5))
+        _print_networks(f"ONNX in ONNX Runtime, {title}, batch {batch}", batch, results[title])
+    return results
+
+
 def composed(arguments, peak):  # pylint: disable=unused-argument
     """The form from built-in operators, against the kernel."""
     results = {}
@@ -132,7 +143,8 @@ def growth(arguments, peak):
     return {"batches": batches, "layers": _layers(LARGE_LAYERS, 16, arguments.rounds, peak)}
 
 
-PARTS = {"networks": networks, "quantised": quantised, "composed": composed, "layers": layers, "growth": growth}
+PARTS = {"networks": networks, "quantised": quantised, "composed": composed, "exported": exported, "layers": layers,
+         "growth": growth}
 
 
 def _layers(shapes, batch, rounds, peak):

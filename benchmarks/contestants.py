@@ -43,18 +43,30 @@ def adder_int8_inference(batch, bits):
     """The network quantised to `bits` bits, as eval.py runs it; its weights are random, with statistics that fit."""
     import mindspore as ms
 
-    from src.quant.calibrate import quantise_network
-    from src.quant.cells import occupy
+    net, images = _quantised(bits, "auto"), ms.Tensor(_images(batch))
+    return lambda: net(images).asnumpy()
+
+
+def onnxruntime_adder_inference(batch, bits):
+    """The network, of floats if `bits` is 0, as export.py writes it for ONNX Runtime."""
+    import tempfile
+    from pathlib import Path
+
+    import onnxruntime
+
+    from src.exporter import export
+    from src.kernels.operations import thread_count
     from src.res20_adder import resnet20
 
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    net, calibration = resnet20(CLASSES).set_train(), _images(16)
-    for _ in range(20):
-        net(ms.Tensor(calibration))
-    values = quantise_network(net, calibration, bits)
-    ms.set_context(mode=ms.GRAPH_MODE)
-    net, images = occupy(resnet20(CLASSES), values), ms.Tensor(_images(batch))
-    return lambda: net(images).asnumpy()
+    images, options = _images(batch), onnxruntime.SessionOptions()
+    options.intra_op_num_threads = thread_count()
+    net = _quantised(bits, "onnx") if bits else resnet20(CLASSES, backend="onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "net.onnx"
+        export(net, (None, *images.shape[1:]), file, "ONNX")
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda: session.run(None, {name: images})
 
 
 def onnxruntime_int8_inference(batch):
@@ -158,6 +170,22 @@ def torch_training(batch, layout):
         optimizer.step()
 
     return run
+
+
+def _quantised(bits, backend):
+    import mindspore as ms
+
+    from src.quant.calibrate import quantise_network
+    from src.quant.cells import occupy
+    from src.res20_adder import resnet20
+
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    net, calibration = resnet20(CLASSES).set_train(), _images(16)
+    for _ in range(20):
+        net(ms.Tensor(calibration))
+    values = quantise_network(net, calibration, bits)
+    ms.set_context(mode=ms.GRAPH_MODE)
+    return occupy(resnet20(CLASSES, backend=backend), values, backend)
 
 
 def _torch_network(batch, layout):
