@@ -44,9 +44,9 @@ class Maxima(Pass):
         patches = patches.reshape((blocks, taps // blocks, group, 1, -1))
         weights = ops.Transpose()(w.reshape((group, each, taps)), (2, 0, 1))
         weights = weights.reshape((blocks, taps // blocks, group, each, 1))
-        maxima = 0.0
-        for i in range(blocks):
-            maxima = maxima + ops.ReduceSum()(ops.Maximum()(patches[i], weights[i]), 0)
+        maxima, ones = 0.0, ops.Ones()((1, taps // blocks), ms.float32)
+        for block, w_block in zip(ops.Split(0, blocks)(patches), ops.Split(0, blocks)(weights)):
+            maxima = maxima + ops.MatMul()(ones, ops.Maximum()(block, w_block).reshape((taps // blocks, -1)))
         maxima = ops.Transpose()(maxima.reshape((group, each, -1, rows, cols)), (2, 0, 1, 3, 4))
         ones = ops.Ones()((group, channels, kernel, kernel), ms.float32)
         sums = self.convolution(x, ones, group).reshape((-1, group, 1, rows, cols))

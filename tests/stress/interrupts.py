@@ -48,7 +48,7 @@ PROGRAMS = {
     "convert": ["-m", "src.convert", "../net.pth", "net.ckpt"],
     "cost": ["-m", "src.cost"],
     "predict": ["-m", "src.predict", "ckpt/ablation/curves.png", "--checkpoint_file_path", "../run"],
-    "figures": ["-m", "src.figures", "../run", "--data_path", ".."],
+    "figures": ["-m", "src.figures", "../run", "--data_path", "..", "--output_path", "run"],
 }
 
 
