@@ -33,7 +33,6 @@ from src.config import Parser
 from src.errors import UserError
 from src.folding import fold
 from src.kinds import KINDS
-from src.networks import NETWORKS
 from src.pairs import pairs
 from src.training.run_folder import series
 
@@ -66,7 +65,8 @@ class Run:
             # Runs of before have fewer settings; a teacher's has no layer of its own.
             self.options = argparse.Namespace(network=settings.get("network", "resnet20"), given=(),
                                               layer=settings.get("layer") or settings["teacher"],
-                                              dataset=settings["dataset"], class_num=settings["class_num"])
+                                              dataset=settings["dataset"], class_num=settings["class_num"],
+                                              image_size=settings.get("image_size", 0))
             self.kind, _ = KINDS[self.options.layer].title, data.SETS[self.options.dataset]
             with open(path / "metrics.csv", encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
@@ -84,7 +84,7 @@ class Run:
         net, identity = self.load()
         net = fold(net)
         folder = data.prepare(identity.dataset, data_path, ("test",), allow_small=True)
-        batches = data.create_dataset(identity.dataset, folder, "test", 250, size=NETWORKS[identity.network].size)
+        batches = data.create_dataset(identity.dataset, folder, "test", 250, size=identity.size)
         columns = [(net.features(images).asnumpy(), labels.asnumpy())
                    for images, labels in batches.create_tuple_iterator(num_epochs=1)]
         features, labels = (np.concatenate(column) for column in zip(*columns))

@@ -259,7 +259,8 @@ def test_picture_for_a_network(tmp_path, name, shape, grey):
     image = np.asarray(image.convert("L"))[:, :, None] if grey else np.asarray(image)
     if name == "mnist":
         image = np.pad(image, ((2, 2), (2, 2), (0, 0)))
-    expected = (image / 255 - np.array(data.SETS[name].mean)) / data.SETS[name].std
+    mean, std = data.SETS[name].statistics(shape)
+    expected = (image / 255 - np.array(mean)) / std
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected.transpose(2, 0, 1), rtol=1e-4, atol=1e-5)
 
