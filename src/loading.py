@@ -77,7 +77,7 @@ def identity_options():
     options.add_argument("--class_num", type=int, default=argparse.SUPPRESS,
                          help="classes of a checkpoint that does not say it; 0 takes the data set's")
     options.add_argument("--image_size", type=int, default=argparse.SUPPRESS,
-                         help="pixels of a side of the images, if others than the checkpoint's; 0 takes the network's own")
+                         help="pixels of a side of the images, if others than the checkpoint's; 0: the network's own")
     return options
 
 

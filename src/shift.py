@@ -93,7 +93,8 @@ class Shift2d(Float32):
         self.shift = Parameter(initializer(Uniform(-middle), shape).init_data() + middle)  # U(lowest, 0)
         self.sign = Parameter(initializer(Uniform(1.0), shape))
         self.fixed_point, self.powers = FixedPoint(), Powers(self.lowest)
-        self.convolution = ops.Conv2D(out_channels, kernel_size, pad_mode="pad", pad=padding, stride=stride, group=group)
+        self.convolution = ops.Conv2D(out_channels, kernel_size, pad_mode="pad", pad=padding, stride=stride,
+                                      group=group)
 
     def construct(self, x):
         if self.training:  # as published: the gradient does not end at the limits, so the parameter must

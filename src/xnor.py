@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""The layer of binary networks: activations and weights are signs, so that hardware made for it needs XNOR and counts only.
+"""The layer of binary networks: activations and weights are signs, for hardware that has XNOR and counts ones.
 
-Source: XNOR-Net, arXiv 1603.05279: batch norm, signs, binary convolution, without the scales of the activations that it
-has too. MindSpore's convolution multiplies the signs in floats here: the numbers are the same, and the time is not less.
+Source: XNOR-Net, arXiv 1603.05279: batch norm, signs, binary convolution; its scales of the activations are left out.
+MindSpore's convolution multiplies the signs in floats: the numbers are the same, and it takes as long as any other.
 """
 import mindspore as ms
 from mindspore import nn, ops
@@ -26,9 +26,8 @@ from src.kernels import Float32, check_float
 class XnorConv2d(Float32, nn.Conv2d):
     """Binary convolution, used like `nn.Conv2d`: y = alpha * sum sign(norm(x)) * sign(w), alpha = mean |w| of a filter.
 
-    The norm, without which nearly all that comes from a ReLU would have one sign, and the weights are kept in floats.
-    Zeros of the padding stay zeros. Gradients go straight through a sign where |x| or |w| is at most 1, and through alpha
-    as they are.
+    Without the norm all that comes from a ReLU would have one sign. Zeros of the padding stay zeros. Gradients go straight
+    through a sign where its argument is from -1 to 1, and end beyond; through alpha they are exact.
 
     Args:
         in_channels, out_channels (int): C_in and C_out.

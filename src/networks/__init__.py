@@ -79,7 +79,7 @@ def image_size(name, side=0):
     """
     network = NETWORKS[name]
     if network.fixed and side not in (0, *network.size):
-        raise UserError(f"{name} takes images of {network.size[0]} pixels a side only, not {side}; leave out --image_size")
+        raise UserError(f"{name} takes images of {network.size[0]} pixels a side, not {side}; leave out --image_size")
     return (side, side) if side else network.size
 
 

@@ -15,9 +15,9 @@
 """GhostNet of several widths, for photographs and for small images.
 
 Source: GhostNet, arXiv 1911.11907. Its 1x1 and its depthwise convolutions are adder layers. Convolutions stay the stem,
-squeeze-and-excitation, the layer of 1,280 and the classifier; the last two have norms instead of biases, as in AdderNet's
-networks, and there is no dropout. Which layers AdderNGD's GhostNet has, and how it takes images of 32 x 32, is not
-published: here the first two steps that halve the resolution keep that of small images, and 4 x 4 are left.
+squeeze-and-excitation, the layer of 1,280 and the classifier; the last two have norms instead of biases, as AdderNet's
+classifiers, and there is no dropout. Which layers AdderNGD's GhostNet has, and how it takes images of 32 x 32, is not
+published: here the first two steps that halve the resolution keep that of small images, so that 4 x 4 are left.
 """
 from mindspore import nn, ops
 
@@ -31,15 +31,16 @@ BLOCKS = (  # window, channels inside and of the output, squeeze-and-excitation,
     (5, 960, 160, True, 1), (5, 960, 160, False, 1), (5, 960, 160, True, 1))
 
 
-def ghostnet(class_num=1000, layer="l1", in_channels=3, width=1.0, small=False, **options):
+def ghostnet(class_num=1000, layer="l1", in_channels=3, width=1.0, small=False, blocks=BLOCKS, **options):
     """GhostNet: images [N, in_channels, H, W] to logits [N, class_num].
 
     Args:
         class_num, layer, in_channels, options: as `src.networks.create`.
         width (float): how many times the source's channels.
         small (bool): whether it is for images of 32 x 32, and not for photographs.
+        blocks (tuple): what its bottlenecks are, as `BLOCKS`.
     """
-    return GhostNet(class_num, in_channels, width, small, *kinds.sockets(layer, **options))
+    return GhostNet(class_num, in_channels, width, small, blocks, *kinds.sockets(layer, **options))
 
 
 class GhostNet(nn.Cell):
@@ -47,17 +48,17 @@ class GhostNet(nn.Cell):
 
     feature_size = HEAD
 
-    def __init__(self, class_num, in_channels, width, small, layer, norm):
+    def __init__(self, class_num, in_channels, width, small, blocks, layer, norm):
         super().__init__()
         channels, last = scaled(STEM, width), scaled(LAST, width)
         self.conv_stem = nn.Conv2d(in_channels, channels, 3, 1 if small else 2, pad_mode="pad", padding=1)
         self.bn1 = norm(channels)
-        blocks = []
-        for number, (kernel_size, inner, outer, squeezed, stride) in enumerate(BLOCKS):
+        cells = []
+        for number, (kernel_size, inner, outer, squeezed, stride) in enumerate(blocks):
             inner, outer, stride = scaled(inner, width), scaled(outer, width), 1 if small and number == 1 else stride
-            blocks.append(GhostBottleneck(channels, inner, outer, kernel_size, stride, squeezed, layer, norm))
+            cells.append(GhostBottleneck(channels, inner, outer, kernel_size, stride, squeezed, layer, norm))
             channels = outer
-        self.blocks = nn.SequentialCell(*blocks)
+        self.blocks = nn.SequentialCell(*cells)
         self.conv_last = layer(channels, last, 1, 1, padding=0)
         self.bn_last = norm(last)
         self.conv_head = nn.Conv2d(last, HEAD, 1)
@@ -70,9 +71,9 @@ class GhostNet(nn.Cell):
 
     def features(self, x):
         """Images to the features before the last layer, [N, 1280, 1, 1]."""
-        x = self.blocks(self.bn1(self.conv_stem(x)))                            # [N, 160 * width, H / 8, W / 8], or / 32
-        x = ops.mean(self.bn_last(self.conv_last(x)), (2, 3), keep_dims=True)   # [N, 960 * width, 1, 1]
-        return self.bn_head(self.conv_head(x))
+        x = self.blocks(self.bn1(self.conv_stem(x)))                           # [N, 160 * width, H / 32, W / 32]
+        x = ops.mean(self.bn_last(self.conv_last(x)), (2, 3), keep_dims=True)  # [N, 960 * width, 1, 1]
+        return self.bn_head(self.conv_head(x))                                 # [N, 1280, 1, 1]
 
     def head(self, x):
         """Features to logits [N, class_num]."""

@@ -15,8 +15,8 @@
 """ResNet-18 and ResNet-50 for photographs, with the parameter names of AdderNet's code.
 
 Source: AdderNet, arXiv 1912.13200, and its resnet50.py: every convolution but the first and the last is an adder layer,
-those of the shortcuts too; the 3x3 layer has the stride; the last layer is a 1x1 convolution with a bias, and has a norm
-behind it. There is no such file for ResNet-18, which has the same with the blocks of ResNet-20.
+those of the shortcuts too; the 3x3 layer has the stride; the last is a 1x1 convolution with a bias and a norm behind it.
+There is no such file for ResNet-18, which is the same here with the blocks of ResNet-20.
 """
 from mindspore import nn, ops
 
@@ -29,7 +29,8 @@ STEM = 64  # channels
 
 def resnet18(class_num=1000, layer="l1", in_channels=3, **options):
     """ResNet-18: images [N, in_channels, H, W] to logits [N, class_num]. Arguments as `src.networks.create`."""
-    return ResNet(class_num, BasicBlock, (2, 2, 2, 2), (64, 128, 256, 512), in_channels, *kinds.sockets(layer, **options))
+    return ResNet(class_num, BasicBlock, (2, 2, 2, 2), (64, 128, 256, 512), in_channels,
+                  *kinds.sockets(layer, **options))
 
 
 def resnet50(class_num=1000, layer="l1", in_channels=3, **options):
