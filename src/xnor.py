@@ -26,8 +26,8 @@ from src.kernels import Float32, check_float
 class XnorConv2d(Float32, nn.Conv2d):
     """Binary convolution, used like `nn.Conv2d`: y = alpha * sum sign(norm(x)) * sign(w), alpha = mean |w| of a filter.
 
-    Without the norm all that comes from a ReLU would have one sign. Zeros of the padding stay zeros. Gradients go straight
-    through a sign where its argument is from -1 to 1, and end beyond; through alpha they are exact.
+    Without the norm all that comes from a ReLU would have one sign. Zeros of the padding stay zeros. Gradients go
+    straight through a sign where its argument is from -1 to 1, and end beyond; through alpha they are exact.
 
     Args:
         in_channels, out_channels (int): C_in and C_out.

@@ -58,7 +58,8 @@ REFUSED = {"lenet_pp": "what fc1 gives ends in no ReLU but is read on, which can
 EXPECTED = {"resnet20": (110, 272_484, 40.370, 0.443), "resnet20_w2": (110, 1_084_596, 161.481, 0.886),
             "resnet20_w4": (110, 4_327_764, 645.923, 1.772), "resnet32": (170, 466_916, 68.682, 0.443),
             "resnet56": (290, 855_780, 125.305, 0.443), "vgg_small": (35, 4_660_116, 603.980, 3.621),
-            "lenet5_bn": (25, 61_942, 0.417, 0.0), "lenet_pp": (40, 797_644, 80.911, 0.0), "ghostnet_025": (433, 509_114, 3.497, 0.526),
+            "lenet5_bn": (25, 61_942, 0.417, 0.0), "lenet_pp": (40, 797_644, 80.911, 0.0),
+            "ghostnet_025": (433, 509_114, 3.497, 0.526),
             "ghostnet_050": (433, 1_320_128, 10.930, 1.223), "ghostnet_100": (433, 3_915_080, 39.497, 3.183),
             "ghostnet_025_imagenet": (438, 509_246, 12.271, 1.770),
             "ghostnet_050_imagenet": (438, 1_320_392, 37.349, 3.712),
@@ -149,7 +150,7 @@ def test_folded(trained):
 
 @pytest.mark.parametrize("scheme", ["unsigned", "adderquant"])
 def test_quantised(trained, scheme):
-    """To 8 bits. The two forms agree, but where a first layer in floats rounds otherwise; AdderQuant is for more images."""
+    """To 8 bits. Both forms agree, but where a first layer in floats rounds otherwise; AdderQuant wants more images."""
     name, _, logits = trained
     if name in REFUSED:
         with pytest.raises(UserError, match=REFUSED[name]):

@@ -56,14 +56,14 @@ NETWORKS = {
     "vgg_small": Network(vgg_small, (32, 32), fixed=True),
     "lenet5_bn": Network(lenet5_bn, (32, 32), fixed=True, channels=1),
     "lenet_pp": Network(lenet_pp, (28, 28), fixed=True, channels=1),
+    "resnet18": Network(resnet18, (224, 224)),
+    "resnet50": Network(resnet50, (224, 224)),
     "ghostnet_025": Network(partial(ghostnet, width=0.25, small=True), (32, 32)),
     "ghostnet_050": Network(partial(ghostnet, width=0.5, small=True), (32, 32)),
     "ghostnet_100": Network(partial(ghostnet, small=True), (32, 32)),
     "ghostnet_025_imagenet": Network(partial(ghostnet, width=0.25), (224, 224)),
     "ghostnet_050_imagenet": Network(partial(ghostnet, width=0.5), (224, 224)),
     "ghostnet_100_imagenet": Network(ghostnet, (224, 224)),
-    "resnet18": Network(resnet18, (224, 224)),
-    "resnet50": Network(resnet50, (224, 224)),
 }
 
 

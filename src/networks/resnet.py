@@ -15,7 +15,7 @@
 """ResNet-18 and ResNet-50 for photographs, with the parameter names of AdderNet's code.
 
 Source: AdderNet, arXiv 1912.13200, and its resnet50.py: every convolution but the first and the last is an adder layer,
-those of the shortcuts too; the 3x3 layer has the stride; the last is a 1x1 convolution with a bias and a norm behind it.
+those of the shortcuts too; the 3x3 layer has the stride; the last is a 1x1 convolution with a bias, and a norm behind.
 There is no such file for ResNet-18, which is the same here with the blocks of ResNet-20.
 """
 from mindspore import nn, ops
