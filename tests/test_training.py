@@ -33,6 +33,7 @@ import numpy as np
 import pytest
 import yaml
 
+import test_data_folder
 from src import checkpoint, identity
 from src.data import synthetic
 from src.errors import UserError
@@ -289,6 +290,21 @@ def test_pictures_of_nothing(data, whole, tmp_path, change):
         shutil.copy(whole[0] / "metrics.csv", tmp_path)
     with pytest.raises(UserError, match=f"^{tmp_path} is no folder of a run: [^\n]*{''.join(change.values())}"):
         figures(data, tmp_path, tmp_path)
+
+
+def test_images_of_another_size(tmp_path):
+    """The checkpoint says which; a run goes on with the same."""
+    photos, output = test_data_folder.write(tmp_path / "photos", train=4, test=3), tmp_path / "run"
+    options = ["--dataset", "folder", "--network", "resnet20", "--mode", "PYNATIVE", "--epoch_size", "1",
+               "--class_num", "0", "--batch_size", "4"]
+    train(photos, output, *options, "--image_size", "20")
+    (best,) = output.glob("adder_resnet20_folder_*.ckpt")
+    assert identity.take(checkpoint.load_parameters(best), best).size == (20, 20)
+    printed = call("eval", "--checkpoint_file_path", best, "--eval_dataset_path", photos, "--device_target", "CPU")
+    assert f"result: {int(best.stem[-4:]) / 10_000:.4g}" in printed
+    assert "image_size 20 -> 24" in refused(photos, output, *options, "--image_size", "24", "--resume")
+    assert "lenet5_bn takes images of 32 pixels a side, not 20" in refused(
+        photos, tmp_path / "other", *options, "--network", "lenet5_bn", "--image_size", "20")
 
 
 def test_finished_run_is_neither_repeated_nor_overwritten(data, whole):
