@@ -24,7 +24,6 @@ from src.config import get_config
 from src.errors import UserError
 from src.exporter import export
 from src.files import check_output
-from src.networks import NETWORKS
 
 
 def main():
@@ -39,7 +38,7 @@ def main():
     net, identity = loading.load(path, config, "onnx" if config.file_format == "ONNX" else "unrolled")
     fixed = "batch_size" in config.given or config.file_format == "AIR"
     batch = config.batch_size if fixed else None
-    shape = (batch, data.channels(identity.dataset), *NETWORKS[identity.network].size)
+    shape = (batch, data.channels(identity.dataset), *identity.size)
     export(net, shape, file, config.file_format, output="logits")
     print(f"exported {path} as {file}, " + (f"batch size {batch}" if fixed else "any batch size")
           + (", same logits after reloading" if config.file_format == "MINDIR" else ""))

@@ -26,7 +26,6 @@ from src import data, device, loading
 from src.config import Parser
 from src.files import check_folder
 from src.folding import fold
-from src.networks import NETWORKS
 from src.quant.__main__ import calibration_options, inputs, save_quantised
 from src.quant.calibrate import quantise_network
 from src.quant.cells import BITS, occupy
@@ -44,7 +43,7 @@ def main():
     path, net, identity, images = inputs(options)
     folder = data.prepare(identity.dataset, options.data_path, ("test",), options.allow_small_dataset,
                           identity.class_num, identity.classes)
-    batches = data.create_dataset(identity.dataset, folder, "test", 250, size=NETWORKS[identity.network].size)
+    batches = data.create_dataset(identity.dataset, folder, "test", 250, size=identity.size)
     print(f"{path} on {identity.dataset}, calibrated on {len(images)} training images")
     print(f"{'scheme':12}{'bits':>5}{'top-1, %':>10}{'top-5, %':>10}{'below float':>13}", flush=True)
     float_top1, float_top5 = evaluate(fold(loading.load(path, loading.stated(options))[0]), batches)

@@ -35,7 +35,8 @@ from mindspore import nn, ops
 from src import networks
 from src.adder import Adder2d
 from src.config import Parser, check_range
-from src.pairs import pairs, put
+from src.pairs import LAYERS, put, weight
+from src.xnor import XnorConv2d
 
 # pJ of an operation.
 MULTIPLICATION = {"fp32": 3.7, "fp16": 1.1, "int8": 0.2, "int32": 3.1}
@@ -50,8 +51,8 @@ class Count:
     """What is counted.
 
     Attributes:
-        inner: pairs (x, w) of an image in adder layers.
-        outer: those in layers that stay convolutions.
+        inner: pairs (x, w) of an image in adder layers, or in binary ones.
+        outer: those in convolutions.
         inner_weights, outer_weights: how many weights they have.
         filters: of all layers.
     """
@@ -84,18 +85,18 @@ def count(net, channels, size):
     """Count what a network does for one image.
 
     Args:
-        net (Cell): a network of `src.networks`; it is changed. Layers without a norm behind them are not counted.
+        net (Cell): a network of `src.networks`; it is changed.
         channels, size: of an image, C and (H, W).
 
     Returns:
         Count.
     """
-    counters = []
-    for pair in pairs(net):
-        counters.append(Counter(pair))
-        put(net, pair.name, counters[-1])
+    counters = [(name, Counter(cell)) for name, cell in net.cells_and_names() if isinstance(cell, LAYERS)]
+    for name, counter in counters:
+        put(net, name, counter)
     net.set_train(False)(ops.zeros((1, channels, *size), ms.float32))
-    inner, outer = ([counter for counter in counters if isinstance(counter.layer, Adder2d) is wanted]
+    counters = [counter for _, counter in counters]
+    inner, outer = ([counter for counter in counters if isinstance(counter.layer, (Adder2d, XnorConv2d)) is wanted]
                     for wanted in (True, False))
     return Count(*(sum(counter.weight.size * counter.positions for counter in part) for part in (inner, outer)),
                  *(sum(counter.weight.size for counter in part) for part in (inner, outer)),
@@ -105,9 +106,9 @@ def count(net, channels, size):
 class Counter(nn.Cell):
     """A layer, and at how many positions it was computed."""
 
-    def __init__(self, pair):
+    def __init__(self, layer):
         super().__init__()
-        self.layer, self.weight, self.positions = pair.layer, pair.weight, 0
+        self.layer, self.weight, self.positions = layer, weight(layer), 0
 
     def construct(self, x):
         y = self.layer(x)
@@ -153,7 +154,7 @@ def main():
     arguments = parser.parse_args()
     check_range("class_num", arguments.class_num, 1, networks.MOST_CLASSES)
     network = networks.NETWORKS[arguments.network]
-    n = count(networks.create(arguments.network, arguments.class_num, backend="composed"), network.channels,
+    n = count(networks.create(arguments.network, arguments.class_num), network.channels,
               network.size)
     print(f"{arguments.network}, {arguments.class_num} classes, an image of {' x '.join(map(str, network.size))}: "
           f"{n.inner / 1e6:.2f} M pairs (x, w) in adder layers, {n.outer / 1e6:.2f} M in convolutions")

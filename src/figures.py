@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Pictures of trained networks: learning curves, features, weights. Needs matplotlib, runs on CPU.
+"""Pictures of trained networks: learning curves, features, filters, weights. Needs matplotlib, runs on CPU.
 
     python -m src.figures FOLDER --data_path data --output_path FOLDER [FOLDER ...]
 
@@ -24,6 +24,7 @@ errors.guard(__name__)  # before what takes seconds to import
 
 import argparse
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,6 @@ from src.config import Parser
 from src.errors import UserError
 from src.folding import fold
 from src.kinds import KINDS
-from src.networks import NETWORKS
 from src.pairs import pairs
 from src.training.run_folder import series
 
@@ -50,7 +50,8 @@ def main():
     device.set_up("CPU")
     runs = [Run(path) for path in arguments.runs]
     arguments.output_path.mkdir(parents=True, exist_ok=True)
-    for name, draw in (("curves", draw_curves), ("features", draw_features), ("weights", draw_weights)):
+    for name, draw in (("curves", draw_curves), ("features", draw_features), ("filters", draw_filters),
+                       ("weights", draw_weights)):
         path = arguments.output_path / f"{name}.png"
         picture.save(draw(runs, arguments.data_path), path)
         print(f"wrote {path}")
@@ -66,7 +67,8 @@ class Run:
             # Runs of before have fewer settings; a teacher's has no layer of its own.
             self.options = argparse.Namespace(network=settings.get("network", "resnet20"), given=(),
                                               layer=settings.get("layer") or settings["teacher"],
-                                              dataset=settings["dataset"], class_num=settings["class_num"])
+                                              dataset=settings["dataset"], class_num=settings["class_num"],
+                                              image_size=settings.get("image_size", 0))
             self.kind, _ = KINDS[self.options.layer].title, data.SETS[self.options.dataset]
             with open(path / "metrics.csv", encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
@@ -84,12 +86,17 @@ class Run:
         net, identity = self.load()
         net = fold(net)
         folder = data.prepare(identity.dataset, data_path, ("test",), allow_small=True)
-        batches = data.create_dataset(identity.dataset, folder, "test", 250, size=NETWORKS[identity.network].size)
+        batches = data.create_dataset(identity.dataset, folder, "test", 250, size=identity.size)
         columns = [(net.features(images).asnumpy(), labels.asnumpy())
                    for images, labels in batches.create_tuple_iterator(num_epochs=1)]
         features, labels = (np.concatenate(column) for column in zip(*columns))
         chosen = labels < CLASSES
         return features[chosen].reshape(chosen.sum(), -1), labels[chosen]
+
+    def filters(self):
+        """The filters [F, C, k, k] of the first layer."""
+        net, _ = self.load()
+        return pairs(net)[0].weight.asnumpy()
 
     def weights(self):
         """All weights [n] of the layers between the first and the last."""
@@ -110,16 +117,22 @@ def draw_curves(runs, _):
 
 
 def draw_features(runs, data_path):
-    """Features before the last layer, on the two directions in which they vary most."""
+    """Features before the last layer, as points of a plane."""
     figure, every_axes = _axes(len(runs))
     for run, axes in zip(runs, every_axes):
         features, labels = run.features(data_path)
-        centred = features - features.mean(0)
-        plane = np.linalg.svd(centred, full_matrices=False)[2][:2]
-        axes.scatter(*(centred @ plane.T).T, c=labels, cmap="tab10", s=4)
+        axes.scatter(*on_a_plane(features).T, c=labels, cmap="tab10", s=4)
         axes.set(title=f"{run.title}: {run.kind}\nspread within / between classes {spread(features, labels):.2f}",
                  xticks=[], yticks=[])
     return figure
+
+
+def on_a_plane(features):
+    """Features [N, D] as points [N, 2]: themselves if D is 2, else on the two directions in which they vary most."""
+    if features.shape[1] == 2:
+        return features
+    centred = features - features.mean(0)
+    return centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
 
 
 def spread(features, labels):
@@ -127,6 +140,29 @@ def spread(features, labels):
     means = np.stack([features[labels == label].mean(0) for label in np.unique(labels)])
     within = features - means[np.searchsorted(np.unique(labels), labels)]
     return within.var(0).sum() / means.var(0).sum()
+
+
+def draw_filters(runs, _):
+    """The filters of each network's first layer."""
+    figure, every_axes = _axes(len(runs))
+    for run, axes in zip(runs, every_axes):
+        axes.imshow(mosaic(run.filters()), cmap="gray")
+        axes.set(title=f"{run.title}: {run.kind}", xticks=[], yticks=[])
+    return figure
+
+
+def mosaic(filters):
+    """Filters [F, C, k, k] side by side, each scaled to 0 .. 1, with white lines between: an image [h, w, 3] in colour
+    where C is 3, else [h, w, 1] of the mean of the channels."""
+    tiles = filters.transpose(0, 2, 3, 1) if filters.shape[1] == 3 else filters.mean(1)[..., None]
+    tiles = tiles - tiles.min((1, 2, 3), keepdims=True)
+    tiles = tiles / np.maximum(tiles.max((1, 2, 3), keepdims=True), 1e-12)
+    columns = math.ceil(math.sqrt(len(tiles)))
+    rows = -(-len(tiles) // columns)
+    tiles = np.pad(tiles, ((0, rows * columns - len(tiles)), (0, 1), (0, 1), (0, 0)), constant_values=1.0)
+    _, height, width, channels = tiles.shape
+    image = tiles.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return image.reshape(rows * height, columns * width, channels)
 
 
 def draw_weights(runs, _):

@@ -41,7 +41,7 @@ def fold(net, backend="auto"):
             if isinstance(pair.layer, Adder2d):
                 vacate(net, pair.name)
                 put(net, pair.norm_name, FoldedAdder(pair.layer, pair.norm, backend))
-            else:
+            elif type(pair.layer) is nn.Conv2d:
                 put(net, pair.name, folded_conv(pair.layer, pair.norm))
                 put(net, pair.norm_name, AddRelu(pair.norm.relu))
     return net.set_train(False)

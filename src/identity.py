@@ -19,10 +19,10 @@ The zoo's checkpoints, and those that were written before, have none: the option
 import dataclasses
 import json
 
-from src import data
+from src import data, networks
 from src.errors import UserError, quote
 from src.kinds import KINDS
-from src.networks import MOST_CLASSES, NETWORKS
+from src.networks import LARGEST_IMAGE, MOST_CLASSES, NETWORKS
 
 KEY = "identity"  # among the checkpoint's parameters
 LONGEST = 1 << 20  # characters
@@ -38,16 +38,26 @@ class Identity:
         class_num: classes of its head.
         dataset: that it was trained on, a key of `src.data.SETS`.
         classes: their names, or nothing.
+        image_size: pixels of a side of its images; 0 is the network's own.
     """
     network: str
     layer: str
     class_num: int
     dataset: str
     classes: tuple = ()
+    image_size: int = 0
+
+    @property
+    def size(self):
+        """Height and width of its images. Raises UserError where the network takes no such."""
+        return networks.image_size(self.network, self.image_size)
 
     def dumps(self):
-        """As JSON, for `save_parameters(..., identity=identity.dumps())`."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        """As JSON, for `save_parameters(..., identity=identity.dumps())`; a resumed run must have the same."""
+        fields = dataclasses.asdict(self)
+        if not self.image_size:
+            del fields["image_size"]  # as in files from before there was a choice
+        return json.dumps(fields, ensure_ascii=False)
 
 
 def take(parameters, source):
@@ -83,6 +93,8 @@ def _check(identity):
         if type(getattr(identity, field.name)) is not field.type:
             raise TypeError(field.name)
     names = identity.classes
+    if not 0 <= identity.image_size <= LARGEST_IMAGE:
+        raise ValueError("image_size")
     if not 1 <= identity.class_num <= MOST_CLASSES or len(names) not in (0, identity.class_num) or not all(
             isinstance(name, str) and name.isprintable() for name in names):
         raise ValueError("classes")
@@ -93,12 +105,12 @@ def settle(identity, options, source):
 
     Args:
         identity (Identity | None): from the file.
-        options (Namespace): network, layer, class_num (0: the data set's) and dataset, and `given`, the names of the
-            options that were not left at their defaults.
+        options (Namespace): network, layer, class_num (0: the data set's), dataset and image_size, and `given`, the
+            names of the options that were not left at their defaults.
         source (Path): of the checkpoint.
 
     Returns:
-        Identity.
+        Identity, with the image_size of the options if it was given: networks can be evaluated at other sizes.
 
     Raises:
         UserError: an option that was given contradicts the file.
@@ -106,12 +118,12 @@ def settle(identity, options, source):
     if identity is None:
         check_name(source, options.layer)
         return Identity(options.network, options.layer, data.class_count(options.dataset, options.class_num),
-                        options.dataset)
+                        options.dataset, image_size=options.image_size)
     for name in ("network", "layer", "class_num", "dataset"):
         wanted, stored = getattr(options, name), getattr(identity, name)
         if name in options.given and wanted != stored and not (name == "class_num" and wanted == 0):
             raise UserError(f"{source} is a network of {name} {stored}, not {wanted}; leave out --{name}")
-    return identity
+    return dataclasses.replace(identity, image_size=options.image_size) if "image_size" in options.given else identity
 
 
 def check_name(source, layer):

@@ -14,9 +14,9 @@
 # ============================================================================
 """The kinds of layers that a network can be made of: the only table of them.
 
-A network is written once over two sockets: `layer(in_channels, out_channels, kernel_size, stride, padding=)` makes a
-layer, `norm(channels, relu=True, shortcut=False)` what stands right behind it, in the order of definition too: batch
-norm, a shortcut if it takes one, ReLU. A kind fills the first socket; the second is the same for all.
+A network is written once over two sockets: `layer(in_channels, out_channels, kernel_size, stride, padding=, group=1)`
+makes a layer, `norm(channels, relu=True, shortcut=False)` what stands right behind it, in the order of definition too:
+batch norm, a shortcut if it takes one, ReLU. A kind fills the first socket; the second is the same for all.
 """
 import dataclasses
 from functools import partial
@@ -27,6 +27,7 @@ from mindspore import nn
 from src.adder import ETA, Adder2d
 from src.norm import BatchNormAct2d
 from src.shift import ShiftAdd2d
+from src.xnor import XnorConv2d
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,7 @@ KINDS = {
     "l2": Kind("adder (l2)", "adderl2", lambda eta, backend, mix: partial(Adder2d, eta=eta, backend=backend, norm=2)),
     "shiftadd": Kind("ShiftAdd", "shiftadd", lambda eta, backend, mix: partial(ShiftAdd2d, eta=eta, backend=backend)),
     "conv": Kind("CNN", "cnn", lambda eta, backend, mix: partial(nn.Conv2d, pad_mode="pad")),
+    "xnor": Kind("XNOR", "xnor", lambda eta, backend, mix: XnorConv2d),
 }
 
 

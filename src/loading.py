@@ -76,12 +76,15 @@ def identity_options():
                              help=f"{name} of a checkpoint that does not say it")
     options.add_argument("--class_num", type=int, default=argparse.SUPPRESS,
                          help="classes of a checkpoint that does not say it; 0 takes the data set's")
+    options.add_argument("--image_size", type=int, default=argparse.SUPPRESS,
+                         help="pixels of a side of the images, if others than the checkpoint's; 0: the network's own")
     return options
 
 
 def stated(arguments):
     """What `identity_options` gave, completed by the defaults: options for `load`. Raises UserError out of range."""
-    defaults = {"network": "resnet20", "layer": "l1", "dataset": "cifar100", "class_num": 0}
+    defaults = {"network": "resnet20", "layer": "l1", "dataset": "cifar100", "class_num": 0, "image_size": 0}
     given = {name: getattr(arguments, name) for name in defaults if hasattr(arguments, name)}
-    check_range("class_num", given.get("class_num", 0), 0, networks.MOST_CLASSES)
+    for name, most in (("class_num", networks.MOST_CLASSES), ("image_size", networks.LARGEST_IMAGE)):
+        check_range(name, given.get(name, 0), 0, most)
     return argparse.Namespace(**{**defaults, **given}, given=set(given))

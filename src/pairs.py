@@ -38,7 +38,12 @@ class Pair:
     @property
     def weight(self):
         """The filters, a Parameter [F, C, k, k]."""
-        return self.layer.adder if isinstance(self.layer, Adder2d) else self.layer.weight
+        return weight(self.layer)
+
+
+def weight(layer):
+    """The filters of one of the `LAYERS`, a Parameter [F, C, k, k]."""
+    return layer.adder if isinstance(layer, Adder2d) else layer.weight
 
 
 def pairs(net):

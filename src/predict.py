@@ -41,10 +41,10 @@ def main():
     arguments = parser.parse_args()
     device.set_up(arguments.device_target)
     net, identity = loading.load(checkpoint.find_checkpoint(arguments.checkpoint_file_path), loading.stated(arguments))
-    net, network = fold(net), NETWORKS[identity.network]
+    net, task = fold(net), TASKS[NETWORKS[identity.network].task]
     for path in arguments.images:
         print(path)
-        for line in TASKS[network.task].predict(net, path, network.size, identity):
+        for line in task.predict(net, path, identity.size, identity):
             print(f"  {line}", flush=True)
 
 

@@ -73,9 +73,9 @@ class ResNet(nn.Cell):
         self.feature_size = channels[-1]
         self.conv1 = nn.Conv2d(in_channels, channels[0], 3, pad_mode="pad", padding=1)
         self.bn1 = norm(channels[0])
-        self.layer1 = _stage(channels[0], channels[0], layer_nums[0], 1, layer, norm)
-        self.layer2 = _stage(channels[0], channels[1], layer_nums[1], 2, layer, norm)
-        self.layer3 = _stage(channels[1], channels[2], layer_nums[2], 2, layer, norm)
+        self.layer1 = stage(BasicBlock, channels[0], channels[0], layer_nums[0], 1, layer, norm)
+        self.layer2 = stage(BasicBlock, channels[0], channels[1], layer_nums[1], 2, layer, norm)
+        self.layer3 = stage(BasicBlock, channels[1], channels[2], layer_nums[2], 2, layer, norm)
         self.floats = Floats()
         self.fc = nn.Conv2d(channels[2], class_num, 1)
         self.bn2 = norm(class_num, relu=False)
@@ -116,7 +116,7 @@ class BasicBlock(nn.Cell):
         return self.bn2(self.conv2(y), shortcut)
 
 
-def _stage(in_channels, out_channels, blocks, stride, layer, norm):
-    """Blocks of one resolution; the first changes channels and resolution."""
-    return nn.SequentialCell(*[BasicBlock(in_channels if i == 0 else out_channels, out_channels,
-                                          stride if i == 0 else 1, layer, norm) for i in range(blocks)])
+def stage(block, in_channels, out_channels, blocks, stride, layer, norm):
+    """Blocks of one resolution, such as `BasicBlock`; the first changes channels and resolution."""
+    return nn.SequentialCell(*[block(in_channels if i == 0 else out_channels, out_channels, stride if i == 0 else 1,
+                                     layer, norm) for i in range(blocks)])

@@ -47,18 +47,19 @@ class ShiftAdd2d(nn.Cell):
         in_channels, out_channels (int): C_in and C_out.
         kernel_size (int): k, of the square windows; odd.
         stride, padding (int): of the shift layer.
+        group (int): how many groups channels and filters are in, of both layers, see `src.adder.Adder2d`.
         options: eta and backend, of the adder layer, see `src.adder.Adder2d`.
 
     Raises:
         ValueError: kernel_size is even; an argument that one of the layers refuses.
     """
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, **options):
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, group=1, **options):
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd for the adder layer to keep the positions, not {kernel_size}")
         super().__init__()
-        self.shift = Shift2d(in_channels, out_channels, kernel_size, stride, padding)
-        self.adder = Adder2d(out_channels, out_channels, kernel_size, padding=kernel_size // 2, **options)
+        self.shift = Shift2d(in_channels, out_channels, kernel_size, stride, padding, group)
+        self.adder = Adder2d(out_channels, out_channels, kernel_size, padding=kernel_size // 2, group=group, **options)
 
     def construct(self, x):
         check_float("shift layer", "x", x)
@@ -68,30 +69,32 @@ class ShiftAdd2d(nn.Cell):
 class Shift2d(Float32):
     """Shift layer, used like `nn.Conv2d`: x [N, C_in, H, W] to y [N, C_out, H_out, W_out].
 
-    Its weights are sign(round(sign)) * 2^round(shift), from two parameters [C_out, C_in, k, k]. At first half of them
-    are 0: signs come from U(-1, 1), shifts from all that is allowed.
+    Its weights are sign(round(sign)) * 2^round(shift), from two parameters [C_out, C_in / group, k, k]. At first half
+    of them are 0: signs come from U(-1, 1), shifts from all that is allowed.
 
     Args:
         in_channels, out_channels (int): C_in and C_out.
         kernel_size (int): k, of a square window.
         stride, padding (int): of the window, and rows and columns of zeros on each side.
+        group (int): how many groups channels and filters are in.
         bits (int): of a weight: its sign, -1, 0 or 1, and a shift from -(2^(bits - 1) - 2) to 0.
 
     Raises:
         ValueError: bits are not from 2 to 8, or an argument that MindSpore's convolution refuses.
     """
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, bits=5):
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, group=1, bits=5):
         super().__init__()
         if bits not in range(2, 9):
             raise ValueError(f"bits must be an integer from 2 to 8, not {bits!r}")
-        shape = (out_channels, in_channels, kernel_size, kernel_size)
+        shape = (out_channels, in_channels // group, kernel_size, kernel_size)
         self.lowest = 2.0 - 2 ** (bits - 1)
         middle = self.lowest / 2
         self.shift = Parameter(initializer(Uniform(-middle), shape).init_data() + middle)  # U(lowest, 0)
         self.sign = Parameter(initializer(Uniform(1.0), shape))
         self.fixed_point, self.powers = FixedPoint(), Powers(self.lowest)
-        self.convolution = ops.Conv2D(out_channels, kernel_size, pad_mode="pad", pad=padding, stride=stride)
+        self.convolution = ops.Conv2D(out_channels, kernel_size, pad_mode="pad", pad=padding, stride=stride,
+                                      group=group)
 
     def construct(self, x):
         if self.training:  # as published: the gradient does not end at the limits, so the parameter must

@@ -26,7 +26,7 @@ from src.config import decides, get_config, pick
 from src.distill import METHODS
 from src.errors import UserError
 from src.kinds import KINDS
-from src.networks import MOST_CLASSES, NETWORKS
+from src.networks import LARGEST_IMAGE, MOST_CLASSES, NETWORKS, image_size
 from src.tasks import TASKS
 from src.training import trainer
 
@@ -136,7 +136,7 @@ def test_every_number_has_two_finite_ends(key):
 
 
 def test_classes_end_where_those_of_networks_do():
-    assert RANGES["class_num"] == [0, MOST_CLASSES]
+    assert RANGES["class_num"] == [0, MOST_CLASSES] and RANGES["image_size"] == [0, LARGEST_IMAGE]
 
 
 def test_command_line_is_sys_argv_unless_given(monkeypatch):
@@ -220,7 +220,8 @@ def test_backends_are_known():
 def test_recipes_are_called_as_their_checkpoints(path):
     values = read(["--config_path", str(path)])
     prefix = "adderngd" if values.method == "ngd" else KINDS[values.layer].prefix
-    assert path.stem == f"{prefix}_{values.network}_{values.dataset}"
+    assert path.stem.startswith(f"{prefix}_{values.network}_{values.dataset}")  # of own images, their name follows
+    image_size(values.network, values.image_size)
     pick(METHODS[values.method].Options, values)
 
 

@@ -758,6 +758,7 @@ class TestNetworks:
         ("resnet32", "l1", 100, 3, "cifar100"),
         ("lenet5_bn", "l1", 10, 3, "cifar10"), ("lenet5_bn", "conv", 10, 1, "mnist"),
         ("lenet5_bn", "shiftadd", 100, 3, "cifar100"), ("resnet20", "shiftadd", 10, 3, "cifar10"),
+        ("resnet50", "l1", 1000, 3, "folder"), ("lenet_pp", "xnor", 10, 1, "mnist"),
     ])
     def test_table(self, network, layer, class_num, channels, dataset):
         from src import networks

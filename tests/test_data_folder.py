@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from src import data
-from src.data import pictures
+from src.data import imagenet, pictures
 from src.data.cifar import MEAN, STD
 from src.errors import UserError
 
@@ -51,10 +51,10 @@ def batches(*args, **options):
     return list(data.create_dataset("folder", *args, **options).create_tuple_iterator(num_epochs=1, output_numpy=True))
 
 
-def everything(*args, **options):
+def everything(*args, constants=(MEAN, STD), **options):
     """Pixels [N, 3, 32, 32] and labels [N]."""
     images, labels = (np.concatenate(column) for column in zip(*batches(*args, **options)))
-    mean, std = (np.reshape(values, (3, 1, 1)).astype(np.float32) * 255 for values in (MEAN, STD))
+    mean, std = (np.reshape(values, (3, 1, 1)).astype(np.float32) * 255 for values in constants)
     return (images * std + mean).round().astype(int), labels
 
 
@@ -116,6 +116,36 @@ def test_held_out_images_are_of_every_class(tmp_path):
     rest, _ = everything(folder, "train", 1, validation_size=4)
     assert sorted(labels) == [0, 0, 1, 1] and sorted(numbers(held)) == numbers(held)
     assert sorted(numbers(held) + numbers(rest)) == [*range(6), *range(100, 106)]
+
+
+# Photographs, for networks of images as large as ImageNet's.
+
+def test_photographs_are_cropped_in_the_middle(tmp_path):
+    """The shorter side becomes 256 / 224 of the crop's; a single picture is treated likewise."""
+    folder = write(tmp_path, classes=("cat",))
+    photograph = picture(7, (300, 500))
+    photograph.save(folder / "test" / "cat" / "9.png")
+    images, _ = everything(folder, "test", 1, size=(128, 128), constants=(imagenet.MEAN, imagenet.STD))
+    expected = photograph.resize((243, 146), Image.BICUBIC).crop((57, 9, 185, 137))
+    assert abs(images[-1] - np.asarray(expected).astype(int).transpose(2, 0, 1)).max() <= 3  # half a column of them
+    got = data.from_picture("folder", folder / "test" / "cat" / "9.png", (128, 128))
+    np.testing.assert_array_equal(got, batches(folder, "test", 1, size=(128, 128))[-1][0][0])
+
+
+def test_photographs_in_training_are_random_parts(tmp_path):
+    """Of 8 to 100 % of the area; whether one is mirrored has nothing to do with where it lies."""
+    folder = tmp_path / "train" / "cat"
+    folder.mkdir(parents=True)
+    for number in range(200):
+        picture(0, (120, 160)).save(folder / f"{number}.png")
+    images, _ = everything(tmp_path, "train", 200, seed=1, size=(96, 96), constants=(imagenet.MEAN, imagenet.STD))
+    left, right = images[:, 0, 48, 0], images[:, 0, 48, -1]
+    top, bottom = images[:, 1, 0, 48], images[:, 1, -1, 48]
+    areas = abs(right - left) * (bottom - top) / 255 ** 2
+    assert 0.06 < areas.min() < 0.12 and 0.8 < areas.max() <= 1 and 0.4 < areas.mean() < 0.65
+    mirrored = right < left
+    places = [np.minimum(left, right), top, areas]
+    assert 70 < mirrored.sum() < 130 and all(abs(np.corrcoef(mirrored, place)[0, 1]) < 0.25 for place in places)
 
 
 # Kinds of image files.
@@ -259,7 +289,8 @@ def test_picture_for_a_network(tmp_path, name, shape, grey):
     image = np.asarray(image.convert("L"))[:, :, None] if grey else np.asarray(image)
     if name == "mnist":
         image = np.pad(image, ((2, 2), (2, 2), (0, 0)))
-    expected = (image / 255 - np.array(data.SETS[name].mean)) / data.SETS[name].std
+    mean, std = data.SETS[name].statistics(shape)
+    expected = (image / 255 - np.array(mean)) / std
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected.transpose(2, 0, 1), rtol=1e-4, atol=1e-5)
 

@@ -43,10 +43,11 @@ def batches(*args, **options):
 
 
 def everything(*args, **options):
-    """Pixels uint8 [N, 32, 32] and labels [N]."""
+    """Pixels uint8 [N, *size] and labels [N]."""
     images, labels = (np.concatenate(column) for column in zip(*batches(*args, **options)))
     values = (images * np.float32(0.3081) + np.float32(0.1307)) * 255
-    assert images.shape[1:] == (1, 32, 32) and labels.dtype == np.int32 and abs(values - values.round()).max() < 1e-3
+    assert images.shape[1:] == (1, *options.get("size", (32, 32))) and labels.dtype == np.int32
+    assert abs(values - values.round()).max() < 1e-3
     return values.round().astype(np.uint8)[:, 0], labels
 
 
@@ -102,6 +103,14 @@ def test_held_out_images_are_the_last(tmp_path):
 def test_images_of_another_size(tmp_path):
     write(tmp_path)
     assert batches(tmp_path, "test", 4, size=(40, 48))[0][0].shape == (4, 1, 40, 48)
+
+
+@pytest.mark.parametrize("split", BOTH)
+def test_images_of_their_own_size(split, tmp_path):
+    """Without a margin, as LeNet++ takes them."""
+    images, _ = write(tmp_path)[split]
+    got, _ = everything(tmp_path, split, 20, size=(28, 28))
+    assert sorted(map(bytes, got)) == sorted(map(bytes, images))
 
 
 def test_missing_files(tmp_path):

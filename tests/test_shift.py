@@ -36,7 +36,7 @@ from src.quant.__main__ import inputs
 from src.shift import Powers, Shift2d, ShiftAdd2d
 from src.tasks.classification import Loss
 from src.training.step import TrainStep, sgd
-from test_networks import SMALL, images, network, trained_on_noise
+from test_networks import SMALL, fixture_miniatures, images, network, trained_on_noise  # pylint: disable=unused-import
 
 MODES = pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
 
@@ -208,3 +208,18 @@ def test_adder_layers_are_counted():
     count = cost.count(create("resnet20", 10, "shiftadd", backend="composed"), 3, (32, 32))
     stages = [6 * 16 ** 2 * 9 * 32 ** 2, (6 * 9 + 1) * 32 ** 2 * 16 ** 2, (6 * 9 + 1) * 64 ** 2 * 8 ** 2]
     assert (count.inner, count.outer) == (sum(stages), 3 * 16 * 9 * 32 ** 2 + 64 * 10)
+
+
+def test_groups():
+    """A layer with groups of channels is as many layers side by side, depthwise ones too."""
+    random = np.random.default_rng(0)
+    for channels, filters, group in ((4, 6, 2), (3, 3, 3)):
+        whole = ShiftAdd2d(channels, filters, 3, 2, 1, group=group)
+        x = random.standard_normal((2, channels, 7, 6)).astype(np.float32)
+        parts = []
+        for number, seen in enumerate(np.split(x, group, 1)):
+            part = ShiftAdd2d(channels // group, filters // group, 3, 2, 1)
+            for own, parameter in zip(part.get_parameters(), whole.get_parameters()):
+                own.set_data(ms.Tensor(np.split(parameter.asnumpy(), group)[number]))
+            parts.append(part(ms.Tensor(seen)).asnumpy())
+        assert oracle.relative_error(whole(ms.Tensor(x)).asnumpy(), np.concatenate(parts, 1)) < 1e-6

@@ -33,10 +33,10 @@ import numpy as np
 import pytest
 import yaml
 
+import test_data_folder
 from src import checkpoint, identity
 from src.data import synthetic
 from src.errors import UserError
-from src.figures import spread
 from src.identity import Identity
 from src.training import progress as progress_module
 from src.training.progress import Progress
@@ -272,15 +272,13 @@ def one_error_line(done):
 
 
 def figures(data, output, *runs):
-    return subprocess.run([sys.executable, "-m", "src.figures", *map(str, runs), "--data_path", str(data),
-                           "--output_path", str(output)], cwd=ROOT, capture_output=True, text=True, check=False)
+    return call("src.figures", *runs, "--data_path", data, "--output_path", output)
 
 
 def test_pictures_of_a_run(data, whole, tmp_path):
-    done = figures(data, tmp_path / "pictures", *5 * [whole[0]])
-    assert done.returncode == 0, done.stderr
+    figures(data, tmp_path / "pictures", *5 * [whole[0]])
     pictures = {path.name: path.read_bytes() for path in (tmp_path / "pictures").iterdir()}
-    assert set(pictures) == {"curves.png", "features.png", "weights.png"}
+    assert set(pictures) == {"curves.png", "features.png", "filters.png", "weights.png"}
     assert all(content.startswith(b"\x89PNG") for content in pictures.values())
 
 
@@ -290,14 +288,23 @@ def test_pictures_of_nothing(data, whole, tmp_path, change):
         settings = yaml.safe_load((whole[0] / "config.yaml").read_text("utf-8"))
         (tmp_path / "config.yaml").write_text(yaml.safe_dump({**settings, **change}), "utf-8")
         shutil.copy(whole[0] / "metrics.csv", tmp_path)
-    message = one_error_line(figures(data, tmp_path, tmp_path))
-    assert f"{tmp_path} is no folder of a run" in message and all(value in message for value in change.values())
+    with pytest.raises(UserError, match=f"^{tmp_path} is no folder of a run: [^\n]*{''.join(change.values())}"):
+        figures(data, tmp_path, tmp_path)
 
 
-def test_spread_of_features():
-    """Half as wide within as the distance of two classes from their middle."""
-    features = np.array([[-2.0, 5], [-4, 5], [3, 5], [3, 5]])
-    assert abs(spread(features, np.array([4, 4, 9, 9])) - 0.5 / 9) < 1e-12
+def test_images_of_another_size(tmp_path):
+    """The checkpoint says which; a run goes on with the same."""
+    photos, output = test_data_folder.write(tmp_path / "photos", train=4, test=3), tmp_path / "run"
+    options = ["--dataset", "folder", "--network", "resnet20", "--mode", "PYNATIVE", "--epoch_size", "1",
+               "--class_num", "0", "--batch_size", "4"]
+    train(photos, output, *options, "--image_size", "20")
+    (best,) = output.glob("adder_resnet20_folder_*.ckpt")
+    assert identity.take(checkpoint.load_parameters(best), best).size == (20, 20)
+    printed = call("eval", "--checkpoint_file_path", best, "--eval_dataset_path", photos, "--device_target", "CPU")
+    assert f"result: {int(best.stem[-4:]) / 10_000:.4g}" in printed
+    assert "image_size 20 -> 24" in refused(photos, output, *options, "--image_size", "24", "--resume")
+    assert "lenet5_bn takes images of 32 pixels a side, not 20" in refused(
+        photos, tmp_path / "other", *options, "--network", "lenet5_bn", "--image_size", "20")
 
 
 def test_finished_run_is_neither_repeated_nor_overwritten(data, whole):

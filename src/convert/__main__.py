@@ -129,7 +129,7 @@ def fit(parameters, arguments):
             raise UserError(f"--{name} is one of {', '.join(table)}, not {getattr(arguments, name)}")
     network, layer = _closest(parameters, itertools.product(
         [arguments.network] if arguments.network else networks.NETWORKS,
-        [arguments.layer] if arguments.layer else KINDS))
+        [arguments.layer] if arguments.layer else _kinds(parameters)))
     template = networks.create(network, 10, layer, backend="composed")
     for parameter in template.get_parameters():
         if parameter.shape[2:] == (1, 1) and np.ndim(parameters.get(parameter.name)) == 2:
@@ -145,6 +145,17 @@ def fit(parameters, arguments):
         raise UserError(f"{arguments.file}: the network takes images of {channels} channels, those of {dataset} have "
                         f"{data.channels(dataset)}; --dataset names another data set")
     return Identity(network, layer, class_num, dataset)
+
+
+def _kinds(parameters):
+    """The kinds of layers that can be in a file, as it has parameters of such names; of equal ones the first."""
+    from src.kinds import KINDS, sockets
+    found = {}
+    for kind in KINDS:
+        names = tuple(name for name, _ in sockets(kind, backend="composed")[0](1, 1, 1).parameters_and_names())
+        if all(any(name.endswith(f".{own}") for name in parameters) for own in names):
+            found.setdefault(names, kind)
+    return list(found.values()) or KINDS
 
 
 def _closest(parameters, choices):

@@ -32,8 +32,8 @@ from src.convert import state_dicts
 from src.convert.pickle_machine import STORAGE_DTYPES, PickleMachine, checked, shown
 from src.errors import UserError
 
-# A ResNet-50 and a quarter. It bounds the time and memory that a hostile file can take.
-_MAX_FILE_BYTES = 2 ** 27
+# A ResNet-50 in training, its momenta too, and a quarter. It bounds the time and memory that a hostile file can take.
+_MAX_FILE_BYTES = 2 ** 28
 _LEGACY_MAGIC = 0x1950a86a20f9469cfc6c
 _LEGACY_PROTOCOL = 1001
 

@@ -45,7 +45,6 @@ class DataSet(Protocol):
         channels (int): of an image.
         size (tuple): height and width of its images, in pixels, unless another size is asked for.
         stored (tuple): those of its files; None if of any size.
-        mean, std (tuple): of each channel, of pixels between 0 and 1.
         by_class (bool): its training images lie class by class, rather than mixed.
     """
 
@@ -63,6 +62,9 @@ class DataSet(Protocol):
 
     def operations(self, training, size):
         """Operations that make such an image one of `size`, uint8, and augment it for training."""
+
+    def statistics(self, size):
+        """Mean and standard deviation of each channel, two tuples, of pixels between 0 and 1 of images of `size`."""
 
     def class_names(self, folder):
         """Names of the classes in the order of the labels; none if the files do not say."""
@@ -214,12 +216,13 @@ def image_operations(name, training, size=None):
         list of MindSpore's vision operations.
     """
     data_set = SETS[name]
-    return [*data_set.operations(training, size or data_set.size), vision.Rescale(1 / 255, 0.0),
-            vision.Normalize(data_set.mean, data_set.std), vision.HWC2CHW()]
+    size = size or data_set.size
+    return [*data_set.operations(training, size), vision.Rescale(1 / 255, 0.0),
+            vision.Normalize(*data_set.statistics(size)), vision.HWC2CHW()]
 
 
 def from_picture(name, path, size=None):
-    """An image file as the networks of a data set see its images, scaled whatever its form.
+    """An image file as the networks of a data set see its images; where these have one size, scaled to it before.
 
     Args:
         name (str): a key of `SETS`.
@@ -233,7 +236,7 @@ def from_picture(name, path, size=None):
         UserError: no image, or a damaged one.
     """
     data_set = SETS[name]
-    image = pictures.scaled(path, data_set.stored or size or data_set.size)
+    image = pictures.read(path, data_set.stored)
     image = pictures.grey(image) if data_set.channels == 1 else image
     for operation in image_operations(name, False, size):
         image = operation(image)

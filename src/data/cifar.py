@@ -51,7 +51,7 @@ class Cifar:
     reader: type = None
     label: str = "label"
     names: str = ""
-    channels, size, stored, mean, std, by_class = 3, (32, 32), (32, 32), MEAN, STD, False
+    channels, size, stored, by_class = 3, (32, 32), (32, 32), False
 
     @property
     def record_bytes(self):
@@ -99,6 +99,9 @@ class Cifar:
         resize = [vision.Resize(size)] if size != self.size else []
         return [*resize, *(crop_and_mirror(size) if training else [])]
 
+    def statistics(self, size):  # pylint: disable=unused-argument
+        return MEAN, STD
+
     def class_names(self, folder):
         try:
             return (folder / self.names).read_text(encoding="utf-8").split()
@@ -108,9 +111,13 @@ class Cifar:
 
 def crop_and_mirror(size):
     """Random operations from an image uint8 [*size, C] to one of the same size, moved by up to MARGIN pixels."""
+    return [vision.RandomCrop(size, MARGIN), mirror(size)]
+
+
+def mirror(size):
+    """A random operation from an image uint8 [*size, C] to itself, or to its mirror image."""
     # RandomHorizontalFlip would draw from the same numbers as RandomCrop: upward shifts mirrored, downward ones not.
-    mirror = transforms.RandomChoice([vision.HorizontalFlip(), vision.Crop((0, 0), size)])
-    return [vision.RandomCrop(size, MARGIN), mirror]
+    return transforms.RandomChoice([vision.HorizontalFlip(), vision.Crop((0, 0), size)])
 
 
 FILES = {"train": ("train.bin",), "test": ("test.bin",)}

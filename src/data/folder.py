@@ -19,18 +19,18 @@ import mindspore.dataset as ds
 import numpy as np
 from mindspore.dataset import vision
 
-from src.data import pictures
-from src.data.cifar import MEAN, STD, crop_and_mirror
+from src.data import cifar, imagenet, pictures
 from src.errors import UserError
 
 FOLDERS = {"train": ("train",), "test": ("test", "val", "validation")}
 FORMATS = ("bmp", "gif", "jpeg", "jpg", "png", "ppm", "pgm", "tif", "tiff", "webp")
+PHOTOGRAPH = 96  # pixels of a side, from which images are cropped and normalised as ImageNet's
 SUFFIXES = tuple(f".{form}" for lower in FORMATS for form in (lower, lower.upper(), lower.capitalize()))
 
 
 class Folder:
     """See `src.data.DataSet`. The classes are the folders in alphabetical order, the same ones in both splits."""
-    class_num, channels, size, stored, mean, std, by_class = 0, 3, (32, 32), None, MEAN, STD, True
+    class_num, channels, size, stored, by_class = 0, 3, (32, 32), None, True
 
     def find(self, path, splits):
         for split in splits:
@@ -62,11 +62,21 @@ class Folder:
         return data.map(pictures.decode, "image", num_parallel_workers=options["num_parallel_workers"])
 
     def operations(self, training, size):
-        # This interpolation is Pillow's: it averages where an image shrinks, so that a photograph stays one.
-        return [vision.Resize(size, vision.Inter.PILCUBIC), *(crop_and_mirror(size) if training else [])]
+        """As ImageNet's if they are as large as photographs; else the whole image is scaled, and then as CIFAR's."""
+        if _large(size):
+            return imagenet.operations(training, size)
+        scale = vision.Resize(size, vision.Inter.PILCUBIC)  # which averages where an image shrinks
+        return [scale, *(cifar.crop_and_mirror(size) if training else [])]
+
+    def statistics(self, size):
+        return (imagenet.MEAN, imagenet.STD) if _large(size) else (cifar.MEAN, cifar.STD)
 
     def class_names(self, folder):
         return _classes(_split(folder, "train") or _split(folder, "test"))
+
+
+def _large(size):
+    return min(size) >= PHOTOGRAPH
 
 
 def _split(path, split):

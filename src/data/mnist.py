@@ -30,7 +30,7 @@ SIDE, MARGIN = 28, 2  # pixels
 class Mnist:
     """See `src.data.DataSet`."""
     class_num, channels, size, stored, by_class = 10, 1, (32, 32), (SIDE, SIDE), False
-    mean, std = (0.1307,), (0.3081,)
+    mean, std = (0.1307,), (0.3081,)  # of pixels between 0 and 1
     folder, source = "mnist", binary.DOWNLOAD  # name of the official folder; where the files come from
 
     def find(self, path, splits):
@@ -60,7 +60,12 @@ class Mnist:
 
     def operations(self, training, size):  # pylint: disable=unused-argument
         """Nothing at random: a mirrored digit is none."""
+        if size == self.stored:
+            return []
         return [vision.Pad(MARGIN), *([vision.Resize(size)] if size != self.size else [])]
+
+    def statistics(self, size):  # pylint: disable=unused-argument
+        return self.mean, self.std
 
     def class_names(self, folder):  # pylint: disable=unused-argument
         return [str(digit) for digit in range(10)]

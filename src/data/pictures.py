@@ -38,25 +38,21 @@ def decode(data):
     return np.asarray(_open(data.tobytes()))
 
 
-def read(path):
-    """The pixels of an image file, uint8 [h, w, 3]; UserError where it is none, or damaged."""
-    return np.asarray(_load(path))
-
-
-def scaled(path, size):
-    """An image file, scaled to `size` whatever its form, as evaluation scales own images; see `src.data.folder`.
+def read(path, size=None):
+    """The pixels of an image file.
 
     Args:
         path (Path): of the file.
-        size (tuple[int]): height and width of the result.
+        size (tuple[int]): height and width to which it is scaled, whatever its form; its own if None.
 
     Returns:
-        ndarray, uint8 [*size, 3].
+        ndarray, uint8 [h, w, 3].
 
     Raises:
         UserError: no image, or a damaged one.
     """
-    return np.asarray(_load(path).resize(size[::-1], Image.BICUBIC))
+    image = _load(path)
+    return np.asarray(image.resize(size[::-1], Image.BICUBIC) if size else image)
 
 
 def grey(image):

@@ -30,6 +30,7 @@ class Learner:
     """Options of a network that learns, as in default_config.yaml. Raises UserError where they contradict."""
     network: str
     layer: str
+    image_size: int
     eta: float
     backend: str
     seed: int
@@ -66,6 +67,6 @@ class Learner:
     def run_folder(self, trainer, path, prefix, settings):
         """The folder of its run, not opened yet; `prefix` begins the name of its best checkpoint, see `src.kinds`."""
         task = trainer.task
-        identity = Identity(self.network, self.layer, task.class_num, task.dataset, task.classes)
+        identity = Identity(self.network, self.layer, task.class_num, task.dataset, task.classes, self.image_size)
         return RunFolder(path, f"{prefix}_{self.network}_{task.dataset}", settings, task, identity.dumps(),
                          self.epoch_size, trainer.options.resume, writes=trainer.rank == 0)

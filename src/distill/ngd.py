@@ -31,7 +31,7 @@ from src.distill.learner import Learner
 from src.errors import UserError
 from src.folding import fold
 from src.kinds import KINDS
-from src.networks import NETWORKS
+from src.networks import image_size
 
 # Do not decide what a teacher becomes:
 STUDENT_ONLY = ("layer", "eta", "epoch_size", "weight_gradient", "pre_trained", "teacher_checkpoint_path", "inherit",
@@ -73,7 +73,7 @@ class Options(Learner):
 
     def teacher_learner(self, network, layer):
         """The teacher, as a network that learns."""
-        return Learner(network, layer, self.teacher_eta, self.backend, self.seed,
+        return Learner(network, layer, self.image_size, self.teacher_eta, self.backend, self.seed,
                        self.teacher_epoch_size or self.epoch_size, "full", "")
 
 
@@ -114,8 +114,9 @@ def trained_teacher(task, options):
     if known is not None and (known.dataset != task.dataset or known.classes and known.classes != task.classes):
         raise UserError(f"{path} was trained on other data, {known.dataset} of {known.class_num} classes")
     known = identity.settle(known, argparse.Namespace(network=options.network, layer=options.teacher, given=(),
-                                                      dataset=task.dataset, class_num=task.class_num), path)
-    if NETWORKS[known.network].size != NETWORKS[options.network].size:
+                                                      dataset=task.dataset, class_num=task.class_num,
+                                                      image_size=options.image_size), path)
+    if known.size != image_size(options.network, options.image_size):
         raise UserError(f"{path}: {known.network} takes images of another size than {options.network}")
     net, _ = options.teacher_learner(known.network, known.layer).build(task)
     checkpoint.fill(net, parameters, path)

@@ -17,11 +17,16 @@ import dataclasses
 from functools import partial
 from typing import Callable
 
+from src.errors import UserError
+from src.networks.ghostnet import ghostnet
 from src.networks.lenet import lenet5_bn
+from src.networks.lenet_pp import lenet_pp
+from src.networks.resnet import resnet18, resnet50
 from src.networks.vgg_small import vgg_small
 from src.res20_adder import resnet20, resnet32, resnet56
 
 MOST_CLASSES = 1_000_000
+LARGEST_IMAGE = 4096  # pixels of a side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +35,14 @@ class Network:
 
     Attributes:
         build: makes it from (class_num, layer=, in_channels=, **options of `src.kinds.sockets`).
-        size: height and width of its images.
+        size: height and width of its images, unless others are asked for.
+        fixed: whether it takes images of this size only.
         channels: of its images, unless the data have others.
         task: what it learns, a key of `src.tasks.TASKS`.
     """
     build: Callable
     size: tuple
+    fixed: bool = False
     channels: int = 3
     task: str = "classification"
 
@@ -46,9 +53,34 @@ NETWORKS = {
     "resnet20_w4": Network(partial(resnet20, width=4), (32, 32)),
     "resnet32": Network(resnet32, (32, 32)),
     "resnet56": Network(resnet56, (32, 32)),
-    "vgg_small": Network(vgg_small, (32, 32)),
-    "lenet5_bn": Network(lenet5_bn, (32, 32), channels=1),
+    "vgg_small": Network(vgg_small, (32, 32), fixed=True),
+    "lenet5_bn": Network(lenet5_bn, (32, 32), fixed=True, channels=1),
+    "lenet_pp": Network(lenet_pp, (28, 28), fixed=True, channels=1),
+    "resnet18": Network(resnet18, (224, 224)),
+    "resnet50": Network(resnet50, (224, 224)),
+    "ghostnet_025": Network(partial(ghostnet, width=0.25, small=True), (32, 32)),
+    "ghostnet_050": Network(partial(ghostnet, width=0.5, small=True), (32, 32)),
+    "ghostnet_100": Network(partial(ghostnet, small=True), (32, 32)),
+    "ghostnet_025_imagenet": Network(partial(ghostnet, width=0.25), (224, 224)),
+    "ghostnet_050_imagenet": Network(partial(ghostnet, width=0.5), (224, 224)),
+    "ghostnet_100_imagenet": Network(ghostnet, (224, 224)),
 }
+
+
+def image_size(name, side=0):
+    """Height and width of a network's images.
+
+    Args:
+        name (str): a key of `NETWORKS`.
+        side (int): both of them, in pixels; 0 takes the table's.
+
+    Raises:
+        UserError: the network takes images of another size only.
+    """
+    network = NETWORKS[name]
+    if network.fixed and side not in (0, *network.size):
+        raise UserError(f"{name} takes images of {network.size[0]} pixels a side, not {side}; leave out --image_size")
+    return (side, side) if side else network.size
 
 
 def create(name, class_num, layer="l1", in_channels=None, **options):

@@ -29,7 +29,6 @@ from src import checkpoint, data, device, loading
 from src.config import Parser, check_range
 from src.errors import UserError
 from src.files import check_output
-from src.networks import NETWORKS
 from src.pairs import pairs
 from src.quant.calibrate import quantise_network
 from src.quant.cells import BITS
@@ -97,7 +96,7 @@ def calibration_images(identity, folder, count):
 
     Norms have the statistics of cropped images, with their black margins: what is estimated on others would not fit.
     """
-    images = data.create_dataset(identity.dataset, folder, "train", 1, size=NETWORKS[identity.network].size).take(count)
+    images = data.create_dataset(identity.dataset, folder, "train", 1, size=identity.size).take(count)
     return np.concatenate([image for image, _ in images.create_tuple_iterator(num_epochs=1, output_numpy=True)])
 
 

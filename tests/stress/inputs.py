@@ -168,7 +168,7 @@ def downloaded(shop, path):
 
 
 def logits(path):
-    options = SimpleNamespace(network="lenet5_bn", layer="l1", dataset="mnist", class_num=10, given=())
+    options = SimpleNamespace(network="lenet5_bn", layer="l1", dataset="mnist", class_num=10, image_size=0, given=())
     net, identity = loading.load(path, options, "composed")
     return identity, net.set_train(False)(ms.Tensor(IMAGES[:2])).asnumpy().tobytes()
 
