@@ -34,8 +34,8 @@ def main():
     network = NETWORKS[identity.network]
     task = TASKS[network.task]
     options = dataclasses.replace(pick(task.Options, config), data_path=config.eval_dataset_path, validation_size=0,
-                                  dataset=identity.dataset, class_num=identity.class_num)
-    task = task(options, network.size, splits=("test",), classes=identity.classes)
+                                  dataset=identity.dataset, **identity.form)
+    task = task(options, network, splits=("test",), classes=identity.classes)
     first, *others = zip(task.titles, task.evaluate(fold(net, config.backend)).values())
     print(f"result: {round(first[1], 6)} ckpt= {path}")
     for title, value in others:

@@ -79,6 +79,19 @@ def check_range(key, value, least, most):
         raise UserError(f"{key} must be a number from {least} to {most}, not {quote(value)}")
 
 
+def check_values(values, source):
+    """Refuse options, of a checkpoint for instance, that no file of options may have: raises UserError.
+
+    Args:
+        values (dict): name to value, of keys of default_config.yaml.
+        source (str | Path): where they come from, for messages.
+    """
+    defaults, _, _, ranges, _ = yaml_files.documents(DEFAULT_CONFIG)
+    for key, value in values.items():
+        check_range(f"{source}: {key}", _checked(f"{source}: {key}", value, defaults[key], None),
+                    *ranges.get(key, (-math.inf, math.inf)))
+
+
 def decides(config):
     """The options that decide the result of a training run, as a dictionary; a resumed run must have the same."""
     return {key: value for key, value in vars(config).items() if key not in NOT_DECIDING}

@@ -20,6 +20,7 @@ import dataclasses
 import json
 
 from src import data
+from src.config import check_values
 from src.errors import UserError, quote
 from src.kinds import KINDS
 from src.networks import MOST_CLASSES, NETWORKS
@@ -35,19 +36,29 @@ class Identity:
     Attributes:
         network: a key of `src.networks.NETWORKS`.
         layer: a key of `src.kinds.KINDS`.
-        class_num: classes of its head.
+        class_num: classes of its head; 0 where it knows none.
         dataset: that it was trained on, a key of `src.data.SETS`.
         classes: their names, or nothing.
+        options: the other options that decide its form, by name, see `src.networks.Network`.
     """
     network: str
     layer: str
     class_num: int
     dataset: str
     classes: tuple = ()
+    options: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def form(self):
+        """All options that decide its form, as `src.networks.create` takes them."""
+        return {**({"class_num": self.class_num} if self.class_num else {}), **self.options}
 
     def dumps(self):
         """As JSON, for `save_parameters(..., identity=identity.dumps())`."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        fields = dataclasses.asdict(self)
+        if not self.options:
+            del fields["options"]  # as before there were any: a run that is resumed compares
+        return json.dumps(fields, ensure_ascii=False)
 
 
 def take(parameters, source):
@@ -75,6 +86,10 @@ def take(parameters, source):
     for name, table in (("network", NETWORKS), ("layer", KINDS), ("dataset", data.SETS)):
         if getattr(identity, name) not in table:
             raise UserError(f"{source}: {name} {quote(getattr(identity, name))} is not known here")
+    if set(identity.form) != set(NETWORKS[identity.network].options):
+        raise UserError(f"{source}: damaged, {identity.network} has other options")
+    check_values(identity.form, source)
+    check_data(identity.network, identity.dataset)
     return identity
 
 
@@ -83,7 +98,7 @@ def _check(identity):
         if type(getattr(identity, field.name)) is not field.type:
             raise TypeError(field.name)
     names = identity.classes
-    if not 1 <= identity.class_num <= MOST_CLASSES or len(names) not in (0, identity.class_num) or not all(
+    if not 0 <= identity.class_num <= MOST_CLASSES or len(names) not in (0, identity.class_num) or not all(
             isinstance(name, str) and name.isprintable() for name in names):
         raise ValueError("classes")
 
@@ -104,14 +119,26 @@ def settle(identity, options, source):
         UserError: an option that was given contradicts the file.
     """
     if identity is None:
+        check_data(options.network, options.dataset)
+        if NETWORKS[options.network].options != ("class_num",):
+            raise UserError(f"{source} does not say what it is, as every {options.network} does that was trained here")
         check_name(source, options.layer)
         return Identity(options.network, options.layer, data.class_count(options.dataset, options.class_num),
                         options.dataset)
-    for name in ("network", "layer", "class_num", "dataset"):
-        wanted, stored = getattr(options, name), getattr(identity, name)
-        if name in options.given and wanted != stored and not (name == "class_num" and wanted == 0):
+    known = {**dataclasses.asdict(identity), **identity.options}
+    for name in sorted(known.keys() & set(options.given)):
+        wanted, stored = getattr(options, name), known[name]
+        if wanted != stored and not (name == "class_num" and wanted == 0):
             raise UserError(f"{source} is a network of {name} {stored}, not {wanted}; leave out --{name}")
     return identity
+
+
+def check_data(network, dataset):
+    """Refuse data for another task than that of a network: raises UserError."""
+    task = NETWORKS[network].task
+    if data.SETS[dataset].task != task:
+        fitting = ", ".join(name for name, each in data.SETS.items() if each.task == task)
+        raise UserError(f"{network} learns {task}, for which data set {dataset} is none: give --dataset {fitting}")
 
 
 def check_name(source, layer):

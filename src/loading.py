@@ -62,10 +62,10 @@ def _check_classes(net, identity, parameters, path):
         raise UserError(f"{path} is a network of {shape[0]} classes, not {identity.class_num}; give {cure}")
 
 
-def create(identity, backend="auto"):
-    """The network of an identity, with random weights."""
-    return networks.create(identity.network, identity.class_num, identity.layer, data.channels(identity.dataset),
-                           backend=backend)
+def create(identity, backend="auto", **options):
+    """The network of an identity, with random weights; options as those of `src.kinds.sockets`."""
+    return networks.create(identity.network, layer=identity.layer, in_channels=data.channels(identity.dataset),
+                           **identity.form, backend=backend, **options)
 
 
 def identity_options():

@@ -59,6 +59,8 @@ class Options(Learner):
 
     def __post_init__(self):
         super().__post_init__()
+        if NETWORKS[self.network].task != "classification":
+            raise UserError(f"method ngd is for classifiers, which {self.network} is none of; --method alone trains it")
         if self.teacher == "none" and not self.teacher_checkpoint_path:
             raise UserError("method ngd needs a teacher: --teacher, or --teacher_checkpoint_path of a trained one")
         if not (self.imitates or self.inherit):

@@ -17,6 +17,7 @@ import dataclasses
 from functools import partial
 from typing import Callable
 
+from src.networks.adder_sr import OPTIONS, edsr, vdsr
 from src.networks.lenet import lenet5_bn
 from src.networks.vgg_small import vgg_small
 from src.res20_adder import resnet20, resnet32, resnet56
@@ -29,15 +30,17 @@ class Network:
     """A network of the table.
 
     Attributes:
-        build: makes it from (class_num, layer=, in_channels=, **options of `src.kinds.sockets`).
-        size: height and width of its images.
+        build: makes it from (layer=, in_channels=, **its options, **options of `src.kinds.sockets`).
+        size: height and width of its images; of a network for images of any size, those that it is trained on.
         channels: of its images, unless the data have others.
         task: what it learns, a key of `src.tasks.TASKS`.
+        options: names of what else decides its form, as in default_config.yaml.
     """
     build: Callable
     size: tuple
     channels: int = 3
     task: str = "classification"
+    options: tuple = ("class_num",)
 
 
 NETWORKS = {
@@ -48,22 +51,26 @@ NETWORKS = {
     "resnet56": Network(resnet56, (32, 32)),
     "vgg_small": Network(vgg_small, (32, 32)),
     "lenet5_bn": Network(lenet5_bn, (32, 32), channels=1),
+    "edsr": Network(edsr, (48, 48), task="super_resolution", options=OPTIONS["edsr"]),
+    "vdsr": Network(vdsr, (20, 20), channels=1, task="super_resolution", options=OPTIONS["vdsr"]),
 }
 
 
-def create(name, class_num, layer="l1", in_channels=None, **options):
-    """A network with random weights: images [N, in_channels, *size] to logits [N, class_num].
+def create(name, class_num=0, layer="l1", in_channels=None, **options):
+    """A network with random weights: images [N, in_channels, *size] to what its task wants, see `src.tasks`.
 
     Args:
         name (str): a key of `NETWORKS`.
-        class_num (int): number of classes.
+        class_num (int): number of classes, of a classifier.
         layer (str): a key of `src.kinds.KINDS`.
         in_channels (int): channels of an image; the table's if None.
-        options: eta, backend and mix of `src.kinds.sockets`.
+        options: other options of the network; eta, backend and mix of `src.kinds.sockets`.
 
     Returns:
-        Cell with `features(x)`, the features [N, size, 1, 1] before the last layer, and `head(features)`, the logits;
-        `feature_size` is their number.
+        Cell; a classifier gives logits [N, class_num], and has `features(x)`, the features [N, size, 1, 1] before the
+        last layer, and `head(features)`, the logits; `feature_size` is their number.
     """
     network = NETWORKS[name]
-    return network.build(class_num, layer=layer, in_channels=in_channels or network.channels, **options)
+    if class_num:
+        options["class_num"] = class_num
+    return network.build(layer=layer, in_channels=in_channels or network.channels, **options)
