@@ -180,7 +180,15 @@ class Upsampler(nn.Cell):
         self.factor, self.conv = factor, conv(channels, channels * factor ** 2)
 
     def construct(self, x):
-        return ops.pixel_shuffle(self.conv(x), self.factor)
+        return pixel_shuffle(self.conv(x), self.factor)
+
+
+def pixel_shuffle(x, factor):
+    """[N, C * factor^2, h, w] to [N, C, factor * h, factor * w], as `ops.pixel_shuffle`, which cannot become ONNX."""
+    _, channels, height, width = x.shape
+    x = x.reshape((-1, channels // factor ** 2, factor, factor, height, width))
+    x = ops.transpose(x, (0, 1, 4, 2, 5, 3))
+    return x.reshape((-1, channels // factor ** 2, factor * height, factor * width))
 
 
 class VDSR(nn.Cell):
@@ -209,9 +217,10 @@ class Bicubic(nn.Cell):
         self.scale = scale
         taps = weights(5, 5 * scale)[2 * scale:3 * scale]  # of the pixel in the middle, [scale, 5]
         self.weight = ms.Tensor(np.einsum("ij,kl->ikjl", taps, taps).reshape((scale ** 2, 1, 5, 5)), ms.float32)
-        self.convolution = ops.Conv2D(scale ** 2, 5)
+        self.convolution = ops.Conv2D(scale ** 2, (5, 5))
 
     def construct(self, x):
         x = ops.concat((x[:, :, 1:2], x[:, :, :1], x, x[:, :, -1:], x[:, :, -2:-1]), 2)
         x = ops.concat((x[..., 1:2], x[..., :1], x, x[..., -1:], x[..., -2:-1]), 3)
-        return ops.pixel_shuffle(self.convolution(x, self.weight), self.scale)
+        return pixel_shuffle(self.convolution(x, self.weight), self.scale)
+

@@ -75,7 +75,8 @@ def _check(net, places):
     kept = {id(parameter) for pair in places for cell in (pair.layer, pair.norm) for parameter in cell.get_parameters()}
     lost = [parameter.name for parameter in net.get_parameters() if id(parameter) not in kept]
     if lost or not places:
-        raise UserError(f"{lost[0] if lost else 'the network'} cannot be quantised: no norm stands behind its layer")
+        raise UserError(f"{lost[0] if lost else 'the network'} cannot be quantised: no norm stands behind its layer; "
+                        "scheme layers takes adder layers in any network")
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ take and, for a trained network, the classes that it knows. Training, its method
     fraction          by how much the first of them is multiplied in the names of checkpoints, which end in four digits
     output            what an exported network gives, in a word
     any_size          whether its networks take images of any size
+    scheme, calibration_size    how they are quantised, on how many images, unless it is said
     name, summary     the data, in the name of a checkpoint and in a message
     held_out          what it evaluates on, in a word
     batch_size, steps (of an epoch)

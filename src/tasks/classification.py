@@ -58,7 +58,7 @@ class Classification:
     train_metrics = ("accuracy",)
     metrics = ("accuracy", "top5")
     titles = ("accuracy", "top-5")
-    fraction, output, any_size = 10_000, "logits", False
+    fraction, output, any_size, scheme, calibration_size = 10_000, "logits", False, "unsigned", 2048
 
     def __init__(self, options, network, splits=("train", "test"), classes=(), rank=0, ranks=1):
         self.options, self.size, self.rank, self.ranks = options, network.size, rank, ranks

@@ -78,7 +78,7 @@ class SuperResolution:
     train_metrics = ("psnr",)
     metrics = ("psnr", "ssim")
     titles = ("PSNR", "SSIM")
-    fraction, output, any_size = 100, "enlarged", True
+    fraction, output, any_size, scheme, calibration_size = 100, "enlarged", True, "layers", 64
 
     def __init__(self, options, network, splits=("train", "test"), classes=(), rank=0, ranks=1):
         self.options, self.network, self.rank, self.ranks = options, network, rank, ranks
@@ -93,11 +93,21 @@ class SuperResolution:
         if len(folders) > len(set(folders.values())):
             raise UserError(f"{path} has no images for tests beside those to train on: make folders train and test in it, "
                             "or hold some out by --validation_size")
-        least = {"train": (self.patch, "--patch_size is"), "test": (2 + -(-WINDOW // scale), "SSIM needs")}
+        least = {"train": (1, "a patch needs"), "test": (2 + -(-WINDOW // scale), "SSIM needs")}
         pairs = {split: images.read(folder, scale, *least[split]) for split, folder in folders.items()}
         self.training, self.testing = pairs.get("train", []), pairs.get("test", [])
+        if "train" in splits:
+            self._leave_out(path)
         if options.validation_size:
             self._hold_out(options.validation_size, path)
+
+    def _leave_out(self, path):
+        """Train on the images that are large enough for a patch."""
+        large = [pair for pair in self.training if min(pair.low.shape[:2]) >= self.patch]
+        if not large:
+            raise UserError(f"{path}: every training image is smaller than a patch; take a smaller --patch_size")
+        small = len(self.training) - len(large)
+        self.training, self.summary = large, self.summary + (f", {small} smaller images left out" if small else "")
 
     def _hold_out(self, count, path):
         pairs = self.training
@@ -156,6 +166,8 @@ class SuperResolution:
         if output.suffix.lower() not in FORMATS:
             raise UserError(f"{output}: a picture's name ends in {', '.join(FORMATS)}")
         check_output(output, output.suffix)
+        if output.exists() and output.samefile(path):
+            raise UserError(f"{output} is the picture itself")
         low = pictures.read(path)
         if min(low.shape) < 2:
             raise UserError(f"{path}: {low.shape[1]} x {low.shape[0]} pixels are too few to enlarge")
