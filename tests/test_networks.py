@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Every network of the table by the same code: folded, quantised, counted, exported, converted from PyTorch's names."""
+"""Every classifier of the table by the same code: folded, quantised, counted, exported, converted from PyTorch's names."""
 import argparse
 import json
 from pathlib import Path
@@ -38,8 +38,9 @@ from src.quant.calibrate import quantise_network
 from src.quant.cells import occupy
 
 # ResNet-56 and wide ResNets have nothing that others have not, but take several times as long.
-SMALL = [name for name in NETWORKS if name != "resnet56" and "_w" not in name]
-every_network = pytest.mark.parametrize("name", NETWORKS)
+CLASSIFIERS = [name for name, network in NETWORKS.items() if network.task == "classification"]
+SMALL = [name for name in CLASSIFIERS if name != "resnet56" and "_w" not in name]
+every_network = pytest.mark.parametrize("name", CLASSIFIERS)
 # Parameters and trainable values at ten classes; M of pairs (x, w) in adder layers and in convolutions.
 EXPECTED = {"resnet20": (110, 272_484, 40.370, 0.443), "resnet20_w2": (110, 1_084_596, 161.481, 0.886),
             "resnet20_w4": (110, 4_327_764, 645.923, 1.772), "resnet32": (170, 466_916, 68.682, 0.443),

@@ -41,7 +41,7 @@ from src.training.step import sgd
 from tests.stress.options import parser
 
 IDENTITY = Identity("lenet5_bn", "l1", 10, "mnist")
-TASK = SimpleNamespace(train_metrics=("accuracy",), metrics=("accuracy", "top5"))
+TASK = SimpleNamespace(train_metrics=("accuracy",), metrics=("accuracy", "top5"), fraction=10_000)
 IMAGES = np.random.default_rng(0).standard_normal((16, 1, 32, 32), np.float32)
 TIMEOUT = 60
 
