@@ -17,8 +17,6 @@ from src import errors
 
 errors.guard(__name__)  # before what takes seconds to import
 
-import dataclasses
-
 from src import checkpoint, device, loading
 from src.config import get_config, pick
 from src.folding import fold
@@ -31,10 +29,10 @@ def main():
     path = checkpoint.find_checkpoint(config.checkpoint_file_path)
     device.set_up(config.device_target, config.device_id, config.mode)
     net, identity = loading.load(path, config, config.backend)
-    task = TASKS[NETWORKS[identity.network].task]
-    options = dataclasses.replace(pick(task.Options, config), data_path=config.eval_dataset_path, validation_size=0,
-                                  dataset=identity.dataset, class_num=identity.class_num)
-    task = task(options, identity.size, splits=("test",), classes=identity.classes)
+    network = NETWORKS[identity.network]
+    task = TASKS[network.task]
+    vars(config).update(identity.settings, data_path=config.eval_dataset_path, validation_size=0)
+    task = task(pick(task.Options, config), network, splits=("test",), classes=identity.classes)
     first, *others = zip(task.titles, task.evaluate(fold(net, config.backend)).values())
     print(f"result: {round(first[1], 6)} ckpt= {path}")
     for title, value in others:

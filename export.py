@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Export a checkpoint, float or quantised: normalised images [N, C, H, W] to logits, of any N or of --batch_size."""
+"""Export a checkpoint, float or quantised: images [N, C, H, W] to logits, or enlarged, of any N or of --batch_size."""
 from src import errors
 
 errors.guard(__name__)  # before what takes seconds to import
@@ -24,6 +24,8 @@ from src.config import get_config
 from src.errors import UserError
 from src.exporter import export
 from src.files import check_output
+from src.networks import NETWORKS
+from src.tasks import TASKS
 
 
 def main():
@@ -38,10 +40,14 @@ def main():
     net, identity = loading.load(path, config, "onnx" if config.file_format == "ONNX" else "unrolled")
     fixed = "batch_size" in config.given or config.file_format == "AIR"
     batch = config.batch_size if fixed else None
-    shape = (batch, data.channels(identity.dataset), *identity.size)
-    export(net, shape, file, config.file_format, output="logits")
+    task = TASKS[NETWORKS[identity.network].task]
+    any_size = task.any_size and config.file_format == "MINDIR"  # MindSpore writes no ONNX and no AIR of such
+    size = (None, None) if any_size else identity.size
+    channels = data.channels(identity.dataset) or NETWORKS[identity.network].channels
+    export(net, (batch, channels, *size), file, config.file_format, output=task.output)
     print(f"exported {path} as {file}, " + (f"batch size {batch}" if fixed else "any batch size")
-          + (", same logits after reloading" if config.file_format == "MINDIR" else ""))
+          + (", images of any size" if any_size else f", images of {size[0]} x {size[1]}" if task.any_size else "")
+          + (f", same {task.output} after reloading" if config.file_format == "MINDIR" else ""))
 
 
 if __name__ == "__main__":

@@ -22,17 +22,20 @@ from pathlib import Path
 from src import device
 from src.config import decides, get_config, pick
 from src.distill import METHODS
-from src.networks import NETWORKS, image_size
+from src.identity import check_data
+from src.networks import NETWORKS
 from src.tasks import TASKS
 from src.training.trainer import Options, Trainer
 
 
 def main():
     config = get_config("train", __doc__)
-    method, task = METHODS[config.method], TASKS[NETWORKS[config.network].task]
+    method, network = METHODS[config.method], NETWORKS[config.network]
+    task = TASKS[network.task]
     options = pick(method.Options, config)  # refuses what makes no sense before anything is read
+    check_data(config.network, config.dataset)
     rank, ranks = device.set_up(config.device_target, config.device_id, config.mode, config.run_distribute)
-    task = task(pick(task.Options, config), image_size(config.network, config.image_size), rank=rank, ranks=ranks)
+    task = task(pick(task.Options, config), network, rank=rank, ranks=ranks)
     trainer = Trainer(task, pick(Options, config), rank, ranks)
     method.train(trainer, options, Path(config.output_path), {**decides(config), "devices": ranks})
 

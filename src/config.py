@@ -68,6 +68,11 @@ def get_config(program, description, arguments=None):
     return argparse.Namespace(**values, config_path=config.config_path, given=set(given))
 
 
+def defaults_but(**values):
+    """The options of default_config.yaml as a Namespace, but for some values."""
+    return argparse.Namespace(**{**yaml_files.values(DEFAULT_CONFIG), **values})
+
+
 def pick(cls, config):
     """A dataclass of options, each field from the key of its name. Raises UserError if the dataclass refuses them."""
     return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
@@ -77,6 +82,19 @@ def check_range(key, value, least, most):
     """Refuse a number that is not between two others: raises UserError."""
     if not least <= value <= most:  # nor is NaN
         raise UserError(f"{key} must be a number from {least} to {most}, not {quote(value)}")
+
+
+def check_values(values, source):
+    """Refuse options, of a checkpoint for instance, that no file of options may have: raises UserError.
+
+    Args:
+        values (dict): name to value, of keys of default_config.yaml.
+        source (str | Path): where they come from, for messages.
+    """
+    defaults, _, _, ranges, _ = yaml_files.documents(DEFAULT_CONFIG)
+    for key, value in values.items():
+        check_range(f"{source}: {key}", _checked(f"{source}: {key}", value, defaults[key], None),
+                    *ranges.get(key, (-math.inf, math.inf)))
 
 
 def decides(config):
@@ -101,11 +119,23 @@ def _parser(program, description, defaults, groups, choices, used):
     for title, helps in groups.items():
         group = parser.add_argument_group(title)
         for key, text in helps.items():
-            form = {"nargs": "?", "const": True, "type": _bool} if isinstance(defaults[key], bool) else {
-                "type": type(defaults[key]), "choices": choices.get(key)}
-            group.add_argument(f"--{key}", default=defaults[key], **form,
+            group.add_argument(f"--{key}", default=defaults[key], **_form(defaults[key], choices.get(key)),
                                help=text if key in used else argparse.SUPPRESS)  # the program will refuse it by name
     return parser
+
+
+def add_options(parser, names):
+    """Give another program's parser options of default_config.yaml, as train.py has them."""
+    defaults, groups, *_ = yaml_files.documents(DEFAULT_CONFIG)
+    for key, text in ((key, text) for helps in groups.values() for key, text in helps.items() if key in names):
+        parser.add_argument(f"--{key}", default=defaults[key], help=text, **_form(defaults[key]))
+
+
+def _form(default, choices=None):
+    """How an option of that default is parsed."""
+    if isinstance(default, bool):
+        return {"nargs": "?", "const": True, "type": _bool}
+    return {"type": type(default), "choices": choices}
 
 
 def _check_used(program, given, used):

@@ -15,6 +15,7 @@
 """Cost of an adder network for one image beside a CNN and a binary network of the same shape, in the papers' columns.
 
 Usage: python -m src.cost [--network resnet20] [--class_num 10]
+       python -m src.cost --network edsr [--scale 2] [--n_feats 64] [--n_resblocks 16]
 
 Two counts. The papers' takes every layer for an adder layer (or a binary one), all at one precision. The honest one
 has the layers that stay convolutions multiply in fp32, as they do, and lets integers be summed in 32 bits; its sizes
@@ -34,7 +35,7 @@ from mindspore import nn, ops
 
 from src import networks
 from src.adder import Adder2d
-from src.config import Parser, check_range
+from src.config import Parser, add_options, check_range, check_values
 from src.pairs import LAYERS, put, weight
 from src.xnor import XnorConv2d
 
@@ -151,12 +152,15 @@ def main():
     parser = Parser("python -m src.cost", __doc__)
     parser.add_argument("--network", choices=list(networks.NETWORKS), default="resnet20", help="network to count")
     parser.add_argument("--class_num", type=int, default=10, help="classes of the network's head")
+    add_options(parser, {name for each in networks.NETWORKS.values() for name in each.options} - {"class_num"})
     arguments = parser.parse_args()
     check_range("class_num", arguments.class_num, 1, networks.MOST_CLASSES)
     network = networks.NETWORKS[arguments.network]
-    n = count(networks.create(arguments.network, arguments.class_num), network.channels,
-              network.size)
-    print(f"{arguments.network}, {arguments.class_num} classes, an image of {' x '.join(map(str, network.size))}: "
+    form = {name: getattr(arguments, name) for name in network.options}
+    check_values(form, arguments.network)
+    n = count(networks.create(arguments.network, **form), network.channels, network.size)
+    words = "{class_num} classes" if "class_num" in form else "enlarged {scale} times"
+    print(f"{arguments.network}, {words.format(**form)}, an image of {' x '.join(map(str, network.size))}: "
           f"{n.inner / 1e6:.2f} M pairs (x, w) in adder layers, {n.outer / 1e6:.2f} M in convolutions")
     rows = [("cnn", number) for number in MULTIPLICATION if number in BITS] + [("bnn", "1 bit")]
     rows += [("adder", number) for number in BITS if number != "1 bit"]

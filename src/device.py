@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """Chooses the processor, and joins the other processes of a distributed run."""
+import contextlib
 import logging
 
 import mindspore as ms
@@ -48,6 +49,17 @@ def set_up(device_target, device_id=0, mode="GRAPH", run_distribute=False):
         raise UserError(f"cannot join a distributed run ({reason}); start it with scripts/run_distribute_train.sh"
                         ) from error
     return communication.get_rank(), communication.get_group_size()
+
+
+@contextlib.contextmanager
+def pynative():
+    """PYNATIVE mode for a while."""
+    mode = ms.get_context("mode")
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    try:
+        yield
+    finally:
+        ms.set_context(mode=mode)
 
 
 def _set_device(device_target, device_id, run_distribute):

@@ -32,11 +32,12 @@ def export(net, input_shape, file, file_format, output=None):
 
     Args:
         net (Cell): one input, one output; adder layers in it, of any backend, are exported as built-in operators.
-        input_shape (tuple[int]): of its float32 input; None on the first axis is a batch of any size.
+        input_shape (tuple[int]): of its float32 input; None on the first axis is a batch of any size. In a MINDIR other
+            axes may be None too.
         file (Path): what to write; it appears when it is complete.
         file_format (str): "MINDIR", "AIR" or "ONNX".
-        output (str): name of the output in ONNX, for a network that ends with `ops.flatten`; MindSpore loses it behind
-            some other operators. Its own name if None.
+        output (str): name of the output in ONNX, for a network that ends with an operator behind which MindSpore does not
+            lose it, such as `ops.flatten` and an addition. Its own name if None.
 
     Raises:
         UserError: it cannot be written, or the reloaded model differs.
@@ -52,7 +53,7 @@ def export(net, input_shape, file, file_format, output=None):
             else:
                 ms.export(net, x, file_name=str(temporary.with_suffix("")), file_format=file_format)
             if file_format == "MINDIR":
-                _check(net, (input_shape[0] or 2, *input_shape[1:]), temporary)
+                _check(net, [side or least for side, least in zip(input_shape, (2, 1, 7, 9))], temporary)
     except (OSError, RuntimeError) as error:
         raise UserError(f"cannot export {file}: {str(error).strip().splitlines()[0]}") from error
 

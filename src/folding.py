@@ -18,10 +18,11 @@ In evaluation a norm is y = scale * x + shift. As operators of their own, norm, 
 all activations once more, which takes as long as the adder layers themselves.
 """
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 
 from src import kernels
 from src.adder import Adder2d
+from src.norm import AddRelu
 from src.pairs import pairs, put, vacate
 
 
@@ -41,7 +42,7 @@ def fold(net, backend="auto"):
             if isinstance(pair.layer, Adder2d):
                 vacate(net, pair.name)
                 put(net, pair.norm_name, FoldedAdder(pair.layer, pair.norm, backend))
-            elif type(pair.layer) is nn.Conv2d:
+            elif type(pair.layer) is nn.Conv2d and not pair.norm.inside:
                 put(net, pair.name, folded_conv(pair.layer, pair.norm))
                 put(net, pair.norm_name, AddRelu(pair.norm.relu))
     return net.set_train(False)
@@ -53,24 +54,14 @@ class FoldedAdder(nn.Cell):
     def __init__(self, layer, norm, backend):
         super().__init__()
         scale, shift = scale_and_shift(norm, layer.b)
+        self.factor = Tensor(scale.reshape(-1, 1, 1)) if norm.inside else None
         self.adder, self.scale, self.shift = (Tensor(value) for value in (layer.adder.asnumpy(), scale, shift))
         self.operation = kernels.operation("folded", backend, layer.operation.geometry, relu=norm.relu)
 
     def construct(self, x, *shortcut):
+        if self.factor is not None:
+            shortcut = (self.factor * shortcut[0],)
         return self.operation(x, self.adder, self.scale, self.shift, *shortcut).astype(x.dtype)
-
-
-class AddRelu(nn.Cell):
-    """What is left of a norm that was folded into a convolution: the shortcut and ReLU."""
-
-    def __init__(self, relu):
-        super().__init__()
-        self.relu = relu
-
-    def construct(self, x, *shortcut):
-        for value in shortcut:
-            x = x + value
-        return ops.relu(x) if self.relu else x
 
 
 def folded_conv(conv, norm):

@@ -19,7 +19,8 @@ The zoo's checkpoints, and those that were written before, have none: the option
 import dataclasses
 import json
 
-from src import data, networks
+from src import data
+from src.config import check_values
 from src.errors import UserError, quote
 from src.kinds import KINDS
 from src.networks import LARGEST_IMAGE, MOST_CLASSES, NETWORKS
@@ -35,10 +36,11 @@ class Identity:
     Attributes:
         network: a key of `src.networks.NETWORKS`.
         layer: a key of `src.kinds.KINDS`.
-        class_num: classes of its head.
+        class_num: classes of its head; 0 where it knows none.
         dataset: that it was trained on, a key of `src.data.SETS`.
         classes: their names, or nothing.
         image_size: pixels of a side of its images; 0 is the network's own.
+        options: the other options that decide its form, by name, see `src.networks.Network`.
     """
     network: str
     layer: str
@@ -46,17 +48,29 @@ class Identity:
     dataset: str
     classes: tuple = ()
     image_size: int = 0
+    options: dict = dataclasses.field(default_factory=dict)
 
     @property
     def size(self):
         """Height and width of its images. Raises UserError where the network takes no such."""
-        return networks.image_size(self.network, self.image_size)
+        return NETWORKS[self.network].image_size(self.image_size)
+
+    @property
+    def form(self):
+        """All options that decide its form, as `src.networks.create` takes them."""
+        return {**({"class_num": self.class_num} if self.class_num else {}), **self.options}
+
+    @property
+    def settings(self):
+        """All options that it decides, of data and form."""
+        return {"dataset": self.dataset, "image_size": self.image_size, **self.form}
 
     def dumps(self):
         """As JSON, for `save_parameters(..., identity=identity.dumps())`; a resumed run must have the same."""
         fields = dataclasses.asdict(self)
-        if not self.image_size:
-            del fields["image_size"]  # as in files from before there was a choice
+        for name in ("image_size", "options"):
+            if not fields[name]:
+                del fields[name]  # as in files from before there was a choice
         return json.dumps(fields, ensure_ascii=False)
 
 
@@ -85,6 +99,10 @@ def take(parameters, source):
     for name, table in (("network", NETWORKS), ("layer", KINDS), ("dataset", data.SETS)):
         if getattr(identity, name) not in table:
             raise UserError(f"{source}: {name} {quote(getattr(identity, name))} is not known here")
+    if set(identity.form) != set(NETWORKS[identity.network].options):
+        raise UserError(f"{source}: damaged, {identity.network} has other options")
+    check_values(identity.form, source)
+    check_data(identity.network, identity.dataset)
     return identity
 
 
@@ -95,7 +113,7 @@ def _check(identity):
     names = identity.classes
     if not 0 <= identity.image_size <= LARGEST_IMAGE:
         raise ValueError("image_size")
-    if not 1 <= identity.class_num <= MOST_CLASSES or len(names) not in (0, identity.class_num) or not all(
+    if not 0 <= identity.class_num <= MOST_CLASSES or len(names) not in (0, identity.class_num) or not all(
             isinstance(name, str) and name.isprintable() for name in names):
         raise ValueError("classes")
 
@@ -116,14 +134,26 @@ def settle(identity, options, source):
         UserError: an option that was given contradicts the file.
     """
     if identity is None:
+        check_data(options.network, options.dataset)
+        if NETWORKS[options.network].options != ("class_num",):
+            raise UserError(f"{source} does not say what it is, as every {options.network} does that was trained here")
         check_name(source, options.layer)
         return Identity(options.network, options.layer, data.class_count(options.dataset, options.class_num),
                         options.dataset, image_size=options.image_size)
-    for name in ("network", "layer", "class_num", "dataset"):
-        wanted, stored = getattr(options, name), getattr(identity, name)
-        if name in options.given and wanted != stored and not (name == "class_num" and wanted == 0):
+    known = {**dataclasses.asdict(identity), **identity.options}
+    for name in sorted(known.keys() & set(options.given) - {"image_size"}):
+        wanted, stored = getattr(options, name), known[name]
+        if wanted != stored and not (name == "class_num" and wanted == 0):
             raise UserError(f"{source} is a network of {name} {stored}, not {wanted}; leave out --{name}")
     return dataclasses.replace(identity, image_size=options.image_size) if "image_size" in options.given else identity
+
+
+def check_data(network, dataset):
+    """Refuse data for another task than that of a network: raises UserError."""
+    task = NETWORKS[network].task
+    if data.SETS[dataset].task != task:
+        fitting = ", ".join(name for name, each in data.SETS.items() if each.task == task)
+        raise UserError(f"{network} learns {task}, for which data set {dataset} is none: give --dataset {fitting}")
 
 
 def check_name(source, layer):

@@ -20,7 +20,7 @@ from src.config import check_range
 from src.errors import UserError
 from src.kinds import KINDS
 from src.pairs import pairs
-from src.quant import cells
+from src.quant import cells, layers
 
 
 def load(path, options, backend="auto"):
@@ -50,7 +50,8 @@ def load(path, options, backend="auto"):
         return net, identity
     if identity.layer != "l1":
         raise UserError(f"{path} is quantised, which layers l1 can be, and not {identity.layer}")
-    return cells.occupy(net, cells.check(net, parameters, path), backend), identity
+    form = layers if parameters.get("scheme") == layers.SCHEME else cells
+    return form.occupy(net, form.check(net, parameters, path), backend), identity
 
 
 def _check_classes(net, identity, parameters, path):
@@ -62,10 +63,10 @@ def _check_classes(net, identity, parameters, path):
         raise UserError(f"{path} is a network of {shape[0]} classes, not {identity.class_num}; give {cure}")
 
 
-def create(identity, backend="auto"):
-    """The network of an identity, with random weights."""
-    return networks.create(identity.network, identity.class_num, identity.layer, data.channels(identity.dataset),
-                           backend=backend)
+def create(identity, backend="auto", **options):
+    """The network of an identity, with random weights; options as those of `src.kinds.sockets`."""
+    return networks.create(identity.network, layer=identity.layer, in_channels=data.channels(identity.dataset),
+                           **identity.form, backend=backend, **options)
 
 
 def identity_options():

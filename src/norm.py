@@ -12,7 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""What stands behind a layer: batch norm, a shortcut and ReLU in one Cell, relu(batch_norm(x) + shortcut).
+"""What stands behind a layer: batch norm, a shortcut and ReLU in one Cell, relu(batch_norm(x) + shortcut), or
+relu(batch_norm(x + shortcut)).
 
 In training on CPU all of it is one pass of a C++ kernel over memory, forward and backward. Norm, addition and ReLU as
 operators of their own read and write all activations three times, which takes half as long as the adder layers.
@@ -35,6 +36,7 @@ class BatchNormAct2d(Float32, nn.BatchNorm2d):
         channels (int): C.
         relu (bool): whether a ReLU ends it.
         shortcut (bool): whether it takes one.
+        inside (bool): whether that is added before the norm.
         backend (str): "auto", "kernel" or "composed", see `src.kernels.operation`.
 
     Raises:
@@ -42,13 +44,14 @@ class BatchNormAct2d(Float32, nn.BatchNorm2d):
         ValueError: unknown backend; shapes that do not fit.
     """
 
-    def __init__(self, channels, relu=True, shortcut=False, backend="auto"):
+    def __init__(self, channels, relu=True, shortcut=False, backend="auto", inside=False):
         super().__init__(channels)
-        self.relu, self.shortcut = relu, shortcut
+        self.relu, self.shortcut, self.inside = relu, shortcut, inside
         self.fused = None
         if kernels.has("batch_norm", backend):
-            kind = FusedBatchNormAdd if shortcut else FusedBatchNorm
-            self.fused = kind(relu, shortcut, backend, 1.0 - self.momentum, self.eps)
+            behind = shortcut and not inside
+            kind = FusedBatchNormAdd if behind else FusedBatchNorm
+            self.fused = kind(relu, behind, backend, 1.0 - self.momentum, self.eps)
 
     def construct(self, x, *shortcut):
         check_float("batch norm", "x", x)
@@ -58,6 +61,8 @@ class BatchNormAct2d(Float32, nn.BatchNorm2d):
             _check_shape("the shortcut", value.shape, x.shape)
         # Here and not by the kernel's Cell, whose gradient is its own.
         x, *shortcut = [value.astype(ms.float32) for value in (x, *shortcut)]
+        if self.inside:
+            x, shortcut = x + shortcut[0], ()
         if self.training and self.fused is not None:
             y, mean, variance = self.fused(x, *self.values(), *shortcut)[:3]
             y = ops.depend(y, ops.assign(self.moving_mean, mean))
@@ -74,6 +79,19 @@ class BatchNormAct2d(Float32, nn.BatchNorm2d):
 
     def values(self):
         return self.gamma, self.beta, self.moving_mean, self.moving_variance
+
+
+class AddRelu(nn.Cell):
+    """What is left without the norm, or where it was folded into a convolution: the shortcut and ReLU."""
+
+    def __init__(self, relu):
+        super().__init__()
+        self.relu = relu
+
+    def construct(self, x, *shortcut):
+        for value in shortcut:
+            x = x + value
+        return ops.relu(x) if self.relu else x
 
 
 class FusedBatchNorm(Float32):
@@ -118,7 +136,7 @@ class FusedBatchNormAdd(FusedBatchNorm):
         return (dx, dgamma, dbeta, *zeros, gradients[3] if self.relu else dout[0])
 
 
-@ops.constexpr
+@ops.constexpr(check=False)
 def _check_shape(name, shape, wanted):
     """Refuse another shape; of what is None nothing is known before the network runs."""
     if shape is None or wanted is None:

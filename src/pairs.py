@@ -27,6 +27,10 @@ from src.norm import BatchNormAct2d
 LAYERS = (Adder2d, nn.Conv2d)
 
 
+class Closed(nn.Cell):
+    """A layer that neither folding nor quantisation may change any more: it and the norm behind it are in no pair."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Pair:
     """A layer and the norm behind it, with their names in the network."""
@@ -52,9 +56,9 @@ def pairs(net):
     Raises:
         ValueError: a norm stands behind no layer, or behind one of another number of filters.
     """
-    cells = [(name, cell) for name, cell in net.cells_and_names() if isinstance(cell, (*LAYERS, BatchNormAct2d))]
+    cells = [(name, cell) for name, cell in net.cells_and_names() if isinstance(cell, (*LAYERS, Closed, BatchNormAct2d))]
     found = [Pair(*first, *second) for first, second in zip([("", None), *cells], cells)
-             if isinstance(second[1], BatchNormAct2d)]
+             if isinstance(second[1], BatchNormAct2d) and not isinstance(first[1], Closed)]
     for pair in found:
         if not isinstance(pair.layer, LAYERS) or pair.weight.shape[0] != pair.norm.gamma.shape[0]:
             raise ValueError(f"the norm {pair.norm_name} must be defined right behind its layer")

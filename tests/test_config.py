@@ -26,7 +26,7 @@ from src.config import decides, get_config, pick
 from src.distill import METHODS
 from src.errors import UserError
 from src.kinds import KINDS
-from src.networks import LARGEST_IMAGE, MOST_CLASSES, NETWORKS, image_size
+from src.networks import LARGEST_IMAGE, MOST_CLASSES, NETWORKS
 from src.tasks import TASKS
 from src.training import trainer
 
@@ -221,7 +221,7 @@ def test_recipes_are_called_as_their_checkpoints(path):
     values = read(["--config_path", str(path)])
     prefix = "adderngd" if values.method == "ngd" else KINDS[values.layer].prefix
     assert path.stem.startswith(f"{prefix}_{values.network}_{values.dataset}")  # of own images, their name follows
-    image_size(values.network, values.image_size)
+    NETWORKS[values.network].image_size(values.image_size)
     pick(METHODS[values.method].Options, values)
 
 

@@ -22,8 +22,12 @@ from mindspore import nn, ops
 
 from src.config import get_config, pick
 from src.data import synthetic
+from src.identity import Identity
+from src.networks import NETWORKS
 from src.tasks import TASKS
 from src.tasks.classification import Classification, Loss, evaluate
+
+RESNET20 = NETWORKS["resnet20"]
 
 
 @pytest.fixture(name="options", scope="module")
@@ -40,8 +44,8 @@ def content(batches):
 
 
 def test_epochs_are_always_the_same_and_differ_from_each_other(options):
-    task = TASKS["classification"](options, (32, 32))
-    first, again, second = (content(Classification(options, (32, 32)).batches(epoch)) for epoch in (1, 1, 2))
+    task = TASKS["classification"](options, RESNET20)
+    first, again, second = (content(Classification(options, RESNET20).batches(epoch)) for epoch in (1, 1, 2))
     assert len(first) == task.steps == 2560 // 256
     for (images, labels), (same_images, same_labels), (other_images, _) in zip(first, again, second):
         assert images.shape == (256, 3, 32, 32) and labels.dtype == np.int32
@@ -50,14 +54,14 @@ def test_epochs_are_always_the_same_and_differ_from_each_other(options):
 
 
 def test_what_a_network_of_the_task_needs(options):
-    task = Classification(options, (32, 32), splits=("test",))
-    assert (task.class_num, task.in_channels, task.held_out, task.classes) == (10, 3, "test", ())
+    task = Classification(options, RESNET20, splits=("test",))
+    assert task.identity("resnet20", "l2") == Identity("resnet20", "l2", 10, "synthetic") and task.held_out == "test"
     assert task.metrics[0] == "accuracy" and len(task.titles) == len(task.metrics)
-    assert Classification(dataclasses.replace(options, class_num=12), (32, 32)).class_num == 12
+    assert Classification(dataclasses.replace(options, class_num=12), RESNET20).class_num == 12
 
 
 def test_images_are_of_the_networks_size(options):
-    images, _ = content(Classification(options, (40, 40)).batches(1))[0]
+    images, _ = content(Classification(options, dataclasses.replace(RESNET20, size=(40, 40))).batches(1))[0]
     assert images.shape == (256, 3, 40, 40)
 
 
@@ -76,7 +80,7 @@ class Guess(nn.Cell):
 def test_evaluation_is_on_what_is_held_out(options):
     """All of it, in batches of any size; the guess is right for a class in ten, and for five classes of its five."""
     for validation_size, count in ((0, 500), (300, 300)):
-        task = Classification(dataclasses.replace(options, validation_size=validation_size, batch_size=77), (32, 32))
+        task = Classification(dataclasses.replace(options, validation_size=validation_size, batch_size=77), RESNET20)
         net = Guess()
         values = task.evaluate(net)
         assert list(values) == list(task.metrics) and net.images == count
@@ -131,7 +135,7 @@ def test_smoothed_and_mixed_loss(mode):
 
 def test_shares_of_mixup(options):
     """One for each batch, decided by seed and epoch, of the beta distribution, and the same images as without."""
-    tasks = [Classification(dataclasses.replace(options, mixup=alpha, batch_size=16), (32, 32)) for alpha in (0, 0.4)]
+    tasks = [Classification(dataclasses.replace(options, mixup=alpha, batch_size=16), RESNET20) for alpha in (0, 0.4)]
     plain, mixed, again, second = (content(task.batches(epoch)) for task, epoch in zip([*tasks, *tasks[1:] * 2], (1, 1, 1, 2)))
     shares, same, others = (np.array([batch[2] for batch in batches]) for batches in (mixed, again, second))
     assert np.array_equal(shares, same) and not np.array_equal(shares, others) and len(shares) == 160

@@ -349,7 +349,7 @@ def test_schedule_of_too_many_steps():
         sgd(ms.nn.Dense(2, 2), 10_000_001, 0.1, 0.9, 0.0)
 
 
-TASK = SimpleNamespace(train_metrics=("accuracy",), metrics=("accuracy", "top5"), batch_size=4)
+TASK = SimpleNamespace(train_metrics=("accuracy",), metrics=("accuracy", "top5"), fraction=10_000, batch_size=4)
 
 
 class Value:
@@ -564,16 +564,16 @@ def test_best_checkpoint_replaces_only_the_runs_own(tmp_path):
 def test_columns_and_the_best_are_those_of_the_task(tmp_path):
     """Another task, whose networks are compared by something else and not every epoch."""
     net = ms.nn.Dense(2, 2)
-    task = SimpleNamespace(train_metrics=(), metrics=("psnr", "ssim"))
+    task = SimpleNamespace(train_metrics=(), metrics=("psnr", "ssim"), fraction=100)
     run = RunFolder(tmp_path, "net_patches", {}, task, "nobody", epochs=3)
     run.begin(net)
-    for epoch, (psnr, ssim) in enumerate([(0.5, 0.1), (None, None), (0.25, 0.9)], start=1):
+    for epoch, (psnr, ssim) in enumerate([(37.5, 0.1), (None, None), (36.25, 0.9)], start=1):
         keep(run, net, {"epoch": epoch, "loss": 1.0, "test_psnr": psnr, "test_ssim": ssim, "images_per_second": 2.0})
     assert (tmp_path / "metrics.csv").read_text("utf-8").splitlines() == [
-        "epoch,loss,test_psnr,test_ssim,images_per_second", "1,1.0,0.5,0.1,2.0", "2,1.0,,,2.0", "3,1.0,0.25,0.9,2.0"]
-    assert (tmp_path / "net_patches_5000.ckpt").exists() and (tmp_path / "curve.png").exists()
+        "epoch,loss,test_psnr,test_ssim,images_per_second", "1,1.0,37.5,0.1,2.0", "2,1.0,,,2.0", "3,1.0,36.25,0.9,2.0"]
+    assert (tmp_path / "net_patches_3750.ckpt").exists() and (tmp_path / "curve.png").exists()
     again = RunFolder(tmp_path, "net_patches", {}, task, "nobody", epochs=3, resume=True)
-    assert again.begin(net) == 3 and len(again.rows) == 3 and again.best == "net_patches_5000.ckpt"
+    assert again.begin(net) == 3 and len(again.rows) == 3 and again.best == "net_patches_3750.ckpt"
 
 
 def test_a_kill_between_any_two_files_loses_nothing(tmp_path, monkeypatch):

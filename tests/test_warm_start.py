@@ -44,7 +44,7 @@ def saved(path, class_num=10, name="lenet5_bn", layer="l1", known=True):
 
 
 def begin(net, path, name="lenet5_bn", class_num=10, layer="l1"):
-    warm_start.begin_with(net, str(path), name, layer, class_num)
+    warm_start.begin_with(net, str(path), Identity(name, layer, class_num, "folder"))
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["ours", "zoo's"])

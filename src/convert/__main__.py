@@ -128,7 +128,8 @@ def fit(parameters, arguments):
         if getattr(arguments, name) not in (None, *table):
             raise UserError(f"--{name} is one of {', '.join(table)}, not {getattr(arguments, name)}")
     network, layer = _closest(parameters, itertools.product(
-        [arguments.network] if arguments.network else networks.NETWORKS,
+        [arguments.network] if arguments.network else
+        [name for name, each in networks.NETWORKS.items() if each.task == "classification"],
         [arguments.layer] if arguments.layer else _kinds(parameters)))
     template = networks.create(network, 10, layer, backend="composed")
     for parameter in template.get_parameters():

@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""The data sets of classification: the only table of them. A new one is its file and a line here.
+"""The data sets: the only table of them. A new one is its file and a line here. Each has a `task`, see `src.tasks`.
 
-Here stands what is the same for all: seeds, shards, images held out, batches, the check of the labels. What differs is
+Here stands what is the same for all of classification: seeds, shards, images held out, batches, the check of the labels. What differs is
 in the file of each set, behind the protocol `DataSet`.
 """
 from pathlib import Path
@@ -29,16 +29,17 @@ from src.data import pictures
 from src.data.cifar import CIFAR10, CIFAR100
 from src.data.fashion_mnist import FASHION_MNIST
 from src.data.folder import FOLDER
+from src.data.images import IMAGES
 from src.data.mnist import MNIST
 from src.data.synthetic import SYNTHETIC
 from src.errors import UserError
 
 SETS = {"cifar100": CIFAR100, "cifar10": CIFAR10, "mnist": MNIST, "fashion_mnist": FASHION_MNIST,
-        "synthetic": SYNTHETIC, "folder": FOLDER}
+        "synthetic": SYNTHETIC, "folder": FOLDER, "images": IMAGES}
 
 
 class DataSet(Protocol):
-    """What an object of the table has. A split is "train" or "test" here.
+    """What an object of the table has, if its task is classification; `src.data.images` is for another. A split is "train" or "test" here.
 
     Attributes:
         class_num (int): its classes; 0 where only the files say how many.
@@ -71,7 +72,7 @@ class DataSet(Protocol):
 
 
 def channels(name):
-    """Channels of an image of a data set."""
+    """Channels of an image of a data set; None where networks decide."""
     return SETS[name].channels
 
 

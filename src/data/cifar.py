@@ -51,6 +51,7 @@ class Cifar:
     reader: type = None
     label: str = "label"
     names: str = ""
+    task = "classification"
     channels, size, stored, by_class = 3, (32, 32), (32, 32), False
 
     @property

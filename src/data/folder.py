@@ -30,6 +30,7 @@ SUFFIXES = tuple(f".{form}" for lower in FORMATS for form in (lower, lower.upper
 
 class Folder:
     """See `src.data.DataSet`. The classes are the folders in alphabetical order, the same ones in both splits."""
+    task = "classification"
     class_num, channels, size, stored, by_class = 0, 3, (32, 32), None, True
 
     def find(self, path, splits):
@@ -43,7 +44,7 @@ class Folder:
     def check(self, folder, split, allow_small):  # pylint: disable=unused-argument
         """Decode every image: a damaged one found later would end a training, and MindSpore's message is long."""
         for name in self.class_names(folder):
-            images = _images(_split(folder, split) / name)
+            images = images_in(_split(folder, split) / name)
             if not images:
                 raise UserError(f"no images in {_split(folder, split) / name}; they end in {', '.join(FORMATS)}")
             with ThreadPoolExecutor() as threads:
@@ -53,7 +54,7 @@ class Folder:
     def labels(self, folder, split):
         for label, name in enumerate(self.class_names(folder)):
             where = _split(folder, split) / name
-            yield where, np.full(len(_images(where)), label)
+            yield where, np.full(len(images_in(where)), label)
 
     def read(self, folder, split, **options):
         indices = {name: label for label, name in enumerate(self.class_names(folder))}
@@ -88,7 +89,8 @@ def _classes(folder):
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _images(folder):
+def images_in(folder):
+    """The image files of a folder, in the order of their names."""
     return sorted(entry for entry in folder.iterdir() if entry.name.endswith(SUFFIXES))
 
 

@@ -29,6 +29,7 @@ SIDE, MARGIN = 28, 2  # pixels
 
 class Mnist:
     """See `src.data.DataSet`."""
+    task = "classification"
     class_num, channels, size, stored, by_class = 10, 1, (32, 32), (SIDE, SIDE), False
     mean, std = (0.1307,), (0.3081,)  # of pixels between 0 and 1
     folder, source = "mnist", binary.DOWNLOAD  # name of the official folder; where the files come from

@@ -17,11 +17,10 @@ import dataclasses
 
 import mindspore as ms
 
-from src import networks
+from src import loading
 from src.distill import warm_start
 from src.distill.weight_gradient import schedule
 from src.errors import UserError
-from src.identity import Identity
 from src.training.run_folder import RunFolder
 
 
@@ -30,7 +29,6 @@ class Learner:
     """Options of a network that learns, as in default_config.yaml. Raises UserError where they contradict."""
     network: str
     layer: str
-    image_size: int
     eta: float
     backend: str
     seed: int
@@ -50,23 +48,23 @@ class Learner:
         """
         mix, begin_epoch = schedule(self.weight_gradient, self.epoch_size)
         ms.set_seed(self.seed)
-        net = networks.create(self.network, task.class_num, layer=self.layer, in_channels=task.in_channels,
-                              eta=self.eta, backend=self.backend, mix=mix)
+        identity = task.identity(self.network, self.layer)
+        net = loading.create(identity, self.backend, eta=self.eta, mix=mix)
         if self.pre_trained:
-            warm_start.begin_with(net, self.pre_trained, self.network, self.layer, task.class_num)
+            warm_start.begin_with(net, self.pre_trained, identity)
         return net, begin_epoch
 
     def announce(self, trainer, path, role):
         """Print what is about to be trained, and where to: before it compiles, which takes a while."""
         task = trainer.task
         if trainer.rank == 0:
-            print(f"training the {role}: {self.network} of layer {self.layer} on {task.dataset}, {task.class_num} "
-                  f"classes, {trainer.steps} steps of {task.batch_size * trainer.ranks} images, {self.epoch_size} "
+            print(f"training the {role}: {self.network} of layer {self.layer} on {task.summary}, "
+                  f"{trainer.steps} steps of {task.batch_size * trainer.ranks} images, {self.epoch_size} "
                   f"epochs, on {ms.get_context('device_target')}, backend {self.backend}, into {path}", flush=True)
 
     def run_folder(self, trainer, path, prefix, settings):
         """The folder of its run, not opened yet; `prefix` begins the name of its best checkpoint, see `src.kinds`."""
         task = trainer.task
-        identity = Identity(self.network, self.layer, task.class_num, task.dataset, task.classes, self.image_size)
-        return RunFolder(path, f"{prefix}_{self.network}_{task.dataset}", settings, task, identity.dumps(),
-                         self.epoch_size, trainer.options.resume, writes=trainer.rank == 0)
+        return RunFolder(path, f"{prefix}_{self.network}_{task.name}", settings, task,
+                         task.identity(self.network, self.layer).dumps(), self.epoch_size, trainer.options.resume,
+                         writes=trainer.rank == 0)

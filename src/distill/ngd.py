@@ -31,7 +31,7 @@ from src.distill.learner import Learner
 from src.errors import UserError
 from src.folding import fold
 from src.kinds import KINDS
-from src.networks import image_size
+from src.networks import NETWORKS
 
 # Do not decide what a teacher becomes:
 STUDENT_ONLY = ("layer", "eta", "epoch_size", "weight_gradient", "pre_trained", "teacher_checkpoint_path", "inherit",
@@ -59,6 +59,8 @@ class Options(Learner):
 
     def __post_init__(self):
         super().__post_init__()
+        if NETWORKS[self.network].task != "classification":
+            raise UserError(f"method ngd is for classifiers, which {self.network} is none of; --method alone trains it")
         if self.teacher == "none" and not self.teacher_checkpoint_path:
             raise UserError("method ngd needs a teacher: --teacher, or --teacher_checkpoint_path of a trained one")
         if not (self.imitates or self.inherit):
@@ -73,7 +75,7 @@ class Options(Learner):
 
     def teacher_learner(self, network, layer):
         """The teacher, as a network that learns."""
-        return Learner(network, layer, self.image_size, self.teacher_eta, self.backend, self.seed,
+        return Learner(network, layer, self.teacher_eta, self.backend, self.seed,
                        self.teacher_epoch_size or self.epoch_size, "full", "")
 
 
@@ -115,8 +117,8 @@ def trained_teacher(task, options):
         raise UserError(f"{path} was trained on other data, {known.dataset} of {known.class_num} classes")
     known = identity.settle(known, argparse.Namespace(network=options.network, layer=options.teacher, given=(),
                                                       dataset=task.dataset, class_num=task.class_num,
-                                                      image_size=options.image_size), path)
-    if known.size != image_size(options.network, options.image_size):
+                                                      image_size=task.options.image_size), path)
+    if known.size != task.size:
         raise UserError(f"{path}: {known.network} takes images of another size than {options.network}")
     net, _ = options.teacher_learner(known.network, known.layer).build(task)
     checkpoint.fill(net, parameters, path)

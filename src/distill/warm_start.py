@@ -13,43 +13,57 @@
 # limitations under the License.
 # ============================================================================
 """Training that goes on from the weights of a checkpoint: fine-tuning, or more epochs."""
-from src import checkpoint, identity
+from src import checkpoint, identity as identities
 from src.errors import UserError
 
 
-def begin_with(net, path, network, layer, class_num):
-    """Give a network the weights and statistics of a checkpoint; where the classes are others, its head stays as it is.
+def begin_with(net, path, identity):
+    """Give a network the weights and statistics of a checkpoint; where the classes or the scale are others, its head stays
+    as it is.
 
-    The head is what has another shape because its first axis is the number of classes.
+    The head is what has another shape because its first axis is the number of classes; of another scale it is what the
+    checkpoint has not, or in another shape.
 
     Args:
         net (Cell): the network.
         path (str): the checkpoint, or a folder that holds one best checkpoint.
-        network, layer (str): what `net` is, see `src.identity`.
-        class_num (int): classes of `net`.
+        identity (Identity): what `net` is.
 
     Raises:
         UserError: there is no such checkpoint; it is damaged, quantised, or of another network or layer.
     """
+    network, layer = identity.network, identity.layer
     path = checkpoint.find_checkpoint(path)
     parameters = checkpoint.load_parameters(path)
-    known = identity.take(parameters, path)
+    known = identities.take(parameters, path)
     if known is None:
-        identity.check_name(path, layer)
+        identities.check_name(path, layer)
     elif (known.network, known.layer) != (network, layer):
         raise UserError(f"pre_trained: {path} is {known.network} of layer {known.layer}, not {network} of layer {layer}; "
                         f"say --network {known.network} --layer {known.layer}")
     weights = checkpoint.weights(net)
-    head = _head(weights, parameters, class_num)
+    other = known is not None and [name for name, value in identity.options.items() if known.options[name] != value]
+    if other and other != ["scale"]:
+        raise UserError(f"pre_trained: {path} has another {other[0]}; say --{other[0]} {known.options[other[0]]}")
+    if other:
+        head = [name for name, value in weights.items() if _shape(parameters, name) != value.shape]
+        parameters = {name: value for name, value in parameters.items() if name in weights}
+    else:
+        head = _head(weights, parameters, identity.class_num)
     kept = {name: value for name, value in net.parameters_dict().items() if name in head or name not in weights}
     checkpoint.fill(net, {**parameters, **kept}, path)
     if head:
-        print(f"pre_trained: {path} has other classes; the head ({', '.join(head)}) begins at random", flush=True)
+        print(f"pre_trained: {path} has {'another scale' if other else 'other classes'}; the head ({', '.join(head)}) begins at random", flush=True)
 
 
 def _head(weights, parameters, class_num):
     """Names of the parameters that differ in the number of classes, if they agree on that of the checkpoint."""
-    shapes = {name: tuple(getattr(parameters.get(name), "shape", ())) for name in weights}
+    shapes = {name: _shape(parameters, name) for name in weights}
     head = [name for name, value in weights.items() if value.shape[:1] == (class_num,) and shapes[name]
             and shapes[name][0] != class_num and shapes[name][1:] == value.shape[1:]]
     return head if len({shapes[name][0] for name in head}) == 1 else []
+
+
+def _shape(parameters, name):
+    """Of a checkpoint's parameter; () where there is none of that name."""
+    return tuple(getattr(parameters.get(name), "shape", ()))

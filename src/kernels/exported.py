@@ -12,7 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""The forward pass of norm 1 in exported models: operators that every runtime has, no loops, a batch of any size.
+"""The forward pass of norm 1 in exported models: operators that every runtime has, no loops, a batch of any size; in a
+MINDIR images of any size too.
 
 x [N, C_in, H, W], w [C_out, C_in / group, k, k] -> y = -sum |x - w|, [N, C_out, H_out, W_out], by blocks of window
 taps, so that the largest tensor has some 2 MB for each image. There are two forms, since MindSpore's CPU operators
@@ -117,7 +118,8 @@ def by_place(channels, group):
     return ms.Tensor(np.arange(channels, dtype=np.int32).reshape((group, -1)).T.reshape(-1))
 
 
-@ops.constexpr
+@ops.constexpr(check=False)
 def block_count(taps, outputs):
-    """How many equal blocks of taps to make: within the limit, but hardly more than MOST."""
-    return equal_blocks(taps, max(1, BLOCK // outputs, taps // MOST))
+    """How many equal blocks of taps to make: within the limit, but hardly more than MOST, and that many where the size of
+    the images is not known, None."""
+    return equal_blocks(taps, max(1, BLOCK // (outputs or BLOCK), taps // MOST))

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Callable
 
 from src.errors import UserError
+from src.networks.adder_sr import OPTIONS, edsr, vdsr
 from src.networks.ghostnet import ghostnet
 from src.networks.lenet import lenet5_bn
 from src.networks.lenet_pp import lenet_pp
@@ -34,17 +35,33 @@ class Network:
     """A network of the table.
 
     Attributes:
-        build: makes it from (class_num, layer=, in_channels=, **options of `src.kinds.sockets`).
-        size: height and width of its images, unless others are asked for.
+        build: makes it from (layer=, in_channels=, **its options, **options of `src.kinds.sockets`).
+        size: height and width of its images, unless others are asked for; of a network for images of any size, those
+            that it is trained on.
         fixed: whether it takes images of this size only.
         channels: of its images, unless the data have others.
         task: what it learns, a key of `src.tasks.TASKS`.
+        options: names of what else decides its form, as in default_config.yaml.
     """
     build: Callable
     size: tuple
     fixed: bool = False
     channels: int = 3
     task: str = "classification"
+    options: tuple = ("class_num",)
+
+    def image_size(self, side=0):
+        """Height and width of its images.
+
+        Args:
+            side (int): both of them, in pixels; 0 takes its own.
+
+        Raises:
+            UserError: it takes images of another size only.
+        """
+        if self.fixed and side not in (0, *self.size):
+            raise UserError(f"the network takes images of {self.size[0]} pixels a side, not {side}; leave out --image_size")
+        return (side, side) if side else self.size
 
 
 NETWORKS = {
@@ -64,38 +81,26 @@ NETWORKS = {
     "ghostnet_025_imagenet": Network(partial(ghostnet, width=0.25), (224, 224)),
     "ghostnet_050_imagenet": Network(partial(ghostnet, width=0.5), (224, 224)),
     "ghostnet_100_imagenet": Network(ghostnet, (224, 224)),
+    "edsr": Network(edsr, (48, 48), task="super_resolution", options=OPTIONS["edsr"]),
+    "vdsr": Network(vdsr, (20, 20), channels=1, task="super_resolution", options=OPTIONS["vdsr"]),
 }
 
 
-def image_size(name, side=0):
-    """Height and width of a network's images.
+def create(name, class_num=0, layer="l1", in_channels=None, **options):
+    """A network with random weights: images [N, in_channels, *size] to what its task wants, see `src.tasks`.
 
     Args:
         name (str): a key of `NETWORKS`.
-        side (int): both of them, in pixels; 0 takes the table's.
-
-    Raises:
-        UserError: the network takes images of another size only.
-    """
-    network = NETWORKS[name]
-    if network.fixed and side not in (0, *network.size):
-        raise UserError(f"{name} takes images of {network.size[0]} pixels a side, not {side}; leave out --image_size")
-    return (side, side) if side else network.size
-
-
-def create(name, class_num, layer="l1", in_channels=None, **options):
-    """A network with random weights: images [N, in_channels, *size] to logits [N, class_num].
-
-    Args:
-        name (str): a key of `NETWORKS`.
-        class_num (int): number of classes.
+        class_num (int): number of classes, of a classifier.
         layer (str): a key of `src.kinds.KINDS`.
         in_channels (int): channels of an image; the table's if None.
-        options: eta, backend and mix of `src.kinds.sockets`.
+        options: other options of the network; eta, backend and mix of `src.kinds.sockets`.
 
     Returns:
-        Cell with `features(x)`, the features [N, size, 1, 1] before the last layer, and `head(features)`, the logits;
-        `feature_size` is their number.
+        Cell; a classifier gives logits [N, class_num], and has `features(x)`, the features [N, size, 1, 1] before the
+        last layer, and `head(features)`, the logits; `feature_size` is their number.
     """
     network = NETWORKS[name]
-    return network.build(class_num, layer=layer, in_channels=in_channels or network.channels, **options)
+    if class_num:
+        options["class_num"] = class_num
+    return network.build(layer=layer, in_channels=in_channels or network.channels, **options)

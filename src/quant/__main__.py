@@ -25,14 +25,15 @@ from pathlib import Path
 
 import numpy as np
 
-from src import checkpoint, data, device, loading
-from src.config import Parser, check_range
+from src import checkpoint, device, loading
+from src.config import Parser, check_range, defaults_but, pick
 from src.errors import UserError
 from src.files import check_output
-from src.pairs import pairs
-from src.quant.calibrate import quantise_network
+from src.networks import NETWORKS
+from src.quant import calibrate, layers
 from src.quant.cells import BITS
 from src.quant.schemes import SCHEMES
+from src.tasks import TASKS
 
 
 def main():
@@ -40,7 +41,8 @@ def main():
     parser = Parser("python -m src.quant", __doc__, parents=[calibration_options()])
     parser.add_argument("--output", type=Path, required=True, help="quantised checkpoint to write")
     parser.add_argument("--bits", type=int, default=8, choices=BITS, help="of activations and weights")
-    parser.add_argument("--scheme", default="unsigned", choices=list(SCHEMES), help="how weights become integers")
+    parser.add_argument("--scheme", choices=[*SCHEMES, layers.SCHEME], default=argparse.SUPPRESS,
+                        help="how weights become integers; unsigned, or layers for super-resolution, unless given")
     parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"),
                         help="processor; CPU unless given")
     arguments = parser.parse_args()
@@ -49,8 +51,10 @@ def main():
     path, net, identity, images = inputs(arguments)
     if arguments.output.exists() and arguments.output.samefile(path):
         raise UserError(f"output {arguments.output} is the float checkpoint itself")
-    save_quantised(quantise_network(net, images, arguments.bits, arguments.scheme), arguments.output, identity)
-    print(f"quantised {path} to {arguments.bits} bits ({arguments.scheme}, {len(images)} training images) as "
+    scheme = getattr(arguments, "scheme", TASKS[NETWORKS[identity.network].task].scheme)
+    quantise = layers.quantise_network if scheme == layers.SCHEME else calibrate.quantise_network
+    save_quantised(quantise(net, images, arguments.bits, scheme), arguments.output, identity)
+    print(f"quantised {path} to {arguments.bits} bits ({scheme}, {len(images)} training images) as "
           f"{arguments.output}: {arguments.output.stat().st_size / path.stat().st_size:.2f} of its size")
 
 
@@ -60,7 +64,8 @@ def calibration_options():
     options.add_argument("--checkpoint_file_path", default="ckpt", help="float checkpoint of l1 layers, or its folder")
     options.add_argument("--data_path", default="data", help="training data, as of train.py")
     options.add_argument("--allow_small_dataset", action="store_true", help="accept fewer images than official")
-    options.add_argument("--calibration_size", type=int, default=2048, help="training images to decide everything on")
+    options.add_argument("--calibration_size", type=int, default=argparse.SUPPRESS,
+                         help="training images to decide everything on; 2048, or 64 patches, unless given")
     return options
 
 
@@ -70,17 +75,16 @@ def inputs(arguments):
     Raises:
         UserError: no such checkpoint or data, a damaged one, values that are not finite, or fewer images.
     """
-    check_range("calibration_size", arguments.calibration_size, 1, 2 ** 31 - 1)
     path = checkpoint.find_checkpoint(arguments.checkpoint_file_path)
     net, identity = loading.load(path, loading.stated(arguments))
-    if identity.layer != "l1" or not pairs(net):
+    if identity.layer != "l1" or not layers.adder_layers(net):
         raise UserError(f"{path}: only float networks of layer l1 can be quantised; this one is "
                         f"{'quantised already' if identity.layer == 'l1' else 'of layer ' + identity.layer}")
-    folder = data.prepare(identity.dataset, arguments.data_path, ("train",), arguments.allow_small_dataset,
-                          identity.class_num, identity.classes)
-    images = calibration_images(identity, folder, arguments.calibration_size)
-    if len(images) < arguments.calibration_size:
-        raise UserError(f"calibration_size {arguments.calibration_size}: there are only {len(images)} training images")
+    count = getattr(arguments, "calibration_size", TASKS[NETWORKS[identity.network].task].calibration_size)
+    check_range("calibration_size", count, 1, 2 ** 31 - 1)
+    images = calibration_images(identity, arguments.data_path, count, arguments.allow_small_dataset)
+    if len(images) < count:
+        raise UserError(f"calibration_size {count}: there are only {len(images)} training images")
     return path, net, identity, images
 
 
@@ -91,13 +95,17 @@ def save_quantised(values, path, identity):
     checkpoint.save_parameters(arrays, path, identity=identity.dumps(), **numbers)
 
 
-def calibration_images(identity, folder, count):
-    """The first training images [count, C, H, W] of seed 0, cropped and mirrored as in training.
+def calibration_images(identity, data_path, count, allow_small=False):
+    """The first training images [count, C, H, W] of seed 0, cropped and mirrored as in training; fewer if there are.
 
     Norms have the statistics of cropped images, with their black margins: what is estimated on others would not fit.
     """
-    images = data.create_dataset(identity.dataset, folder, "train", 1, size=identity.size).take(count)
-    return np.concatenate([image for image, _ in images.create_tuple_iterator(num_epochs=1, output_numpy=True)])
+    network = NETWORKS[identity.network]
+    task = TASKS[network.task]
+    options = defaults_but(data_path=data_path, allow_small_dataset=allow_small, batch_size=1, seed=0,
+                           **identity.settings)
+    batches = task(pick(task.Options, options), network, ("train",), identity.classes).batches(0).take(count)
+    return np.concatenate([image for image, _ in batches.create_tuple_iterator(num_epochs=1, output_numpy=True)])
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ import numpy as np
 from mindspore import nn
 
 from src.adder import Adder2d
+from src.device import pynative
 from src.errors import UserError
 from src.folding import scale_and_shift
 from src.pairs import pairs, put
@@ -74,21 +75,20 @@ def _check(net, places):
     kept = {id(parameter) for pair in places for cell in (pair.layer, pair.norm) for parameter in cell.get_parameters()}
     lost = [parameter.name for parameter in net.get_parameters() if id(parameter) not in kept]
     if lost or not places:
-        raise UserError(f"{lost[0] if lost else 'the network'} cannot be quantised: no norm stands behind its layer")
+        raise UserError(f"{lost[0] if lost else 'the network'} cannot be quantised: no norm stands behind its layer; "
+                        "scheme layers takes adder layers in any network")
 
 
 @contextlib.contextmanager
 def _sockets(net, places, make):
     """Put make(pair, number) into the place of every norm; in the end all is as it was."""
-    mode = ms.get_context("mode")
-    ms.set_context(mode=ms.PYNATIVE_MODE)  # the cells compute with NumPy
     try:
         for number, pair in enumerate(places, start=1):
             put(net, pair.name, nn.Identity())
             put(net, pair.norm_name, make(pair, number))
-        yield
+        with pynative():  # the cells compute with NumPy
+            yield
     finally:
-        ms.set_context(mode=mode)
         for pair in places:
             put(net, pair.name, pair.layer)
             put(net, pair.norm_name, pair.norm)

@@ -14,20 +14,29 @@
 # ============================================================================
 """What a network can learn: the only table of tasks. A new one is its file and a line here.
 
-A task is a class, made of its `Options`, the size of the network's images, which splits of the data to take and, for a
-trained network, the classes that it knows. Training, its methods and the entry points know no more of it than this:
+A task is a class, made of its `Options`, the network's entry in `src.networks.NETWORKS`, which splits of the data to
+take and, for a trained network, the classes that it knows. Training, its methods and the entry points know no more of it than this:
 
     Options           dataclass of the options that it takes, see `src.config.pick`
     train_metrics     names of what `loss` gives beside the loss
     metrics           names of what `evaluate` gives; the first, of which more is better, says which network is best
     titles            the same as people write them
+    fraction          by how much the first of them is multiplied in the names of checkpoints, which end in four digits
+    output            what an exported network gives, in a word
+    any_size          whether its networks take images of any size
+    scheme, calibration_size    how they are quantised, on how many images, unless it is said
+    name, summary     the data, in the name of a checkpoint and in a message
     held_out          what it evaluates on, in a word
-    dataset, class_num, in_channels, classes, batch_size, steps (of an epoch)
-    batches(epoch)    an epoch of training, as a Dataset of MindSpore; always the same for the same epoch
+    batch_size, steps (of an epoch)
+    identity(network, layer)    what a network of it is, see `src.identity`
+    batches(epoch)    an epoch of training, as a Dataset of MindSpore whose first column a network takes; always the
+                      same for the same epoch
     loss(net, objective=None)    Cell: a batch to the loss and the training metrics, all of them means over the batch
     evaluate(net)     dict: metric to value
-    predict(net, path, size, identity)    lines of text on the picture in a file, for a network of that identity
+    predict(net, network, identity, path, output)    lines of text on the picture in a file, by a network of that entry
+                      and identity; `output` is the file for what is no text, or None
 """
 from src.tasks.classification import Classification
+from src.tasks.super_resolution import SuperResolution
 
-TASKS = {"classification": Classification}
+TASKS = {"classification": Classification, "super_resolution": SuperResolution}

@@ -21,6 +21,8 @@ import numpy as np
 from mindspore import nn, ops
 
 from src import data
+from src.errors import UserError
+from src.identity import Identity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Options:
     dataset: str
     data_path: str
     class_num: int
+    image_size: int
     allow_small_dataset: bool
     validation_size: int
     num_parallel_workers: int
@@ -43,30 +46,36 @@ class Classification:
 
     Args:
         options (Options): of the data.
-        size (tuple[int]): height and width of the network's images.
+        network (Network): the network's entry in `src.networks.NETWORKS`.
         splits (tuple[str]): what must be there of "train" and "test".
         classes (tuple[str]): names of the classes that a trained network knows, if it does.
         rank, ranks (int): this process, and how many train together.
 
     Raises:
-        UserError: see `src.data.prepare`.
+        UserError: see `src.data.prepare`; the network takes no images of such a size.
     """
 
     Options = Options
     train_metrics = ("accuracy",)
     metrics = ("accuracy", "top5")
     titles = ("accuracy", "top-5")
+    fraction, output, any_size, scheme, calibration_size = 10_000, "logits", False, "unsigned", 2048
 
-    def __init__(self, options, size, splits=("train", "test"), classes=(), rank=0, ranks=1):
-        self.options, self.size, self.rank, self.ranks = options, size, rank, ranks
+    def __init__(self, options, network, splits=("train", "test"), classes=(), rank=0, ranks=1):
+        self.options, self.rank, self.ranks = options, rank, ranks
+        self.size = network.image_size(options.image_size)
         self.dataset, self.batch_size = options.dataset, options.batch_size
         self.folder = data.prepare(options.dataset, options.data_path, splits, options.allow_small_dataset,
                                    options.class_num, classes)
-        self.in_channels = data.channels(options.dataset)
         self.class_num = data.class_count(options.dataset, options.class_num, self.folder)
         names = data.class_names(options.dataset, self.folder)
         self.classes = names if len(names) == self.class_num else ()
         self.held_out = "validation" if options.validation_size else "test"
+        self.name, self.summary = options.dataset, f"{options.dataset}, {self.class_num} classes"
+
+    def identity(self, network, layer):
+        """What a network of this task is."""
+        return Identity(network, layer, self.class_num, self.dataset, self.classes, self.options.image_size)
 
     @property
     def steps(self):
@@ -98,9 +107,12 @@ class Classification:
         return dict(zip(self.metrics, evaluate(net, self._data(self.held_out))))
 
     @staticmethod
-    def predict(net, path, size, identity):
+    def predict(net, network, identity, path, output=None):
         """Lines of text that say what a network sees in a picture; arguments and errors as those of `likeliest`."""
-        return [f"{100 * probability:5.1f} %  {name}" for name, probability in likeliest(net, path, size, identity)]
+        if output is not None:
+            raise UserError(f"{identity.network} gives words, and no picture for --output_path")
+        return [f"{100 * probability:5.1f} %  {name}"
+                for name, probability in likeliest(net, path, identity.size, identity)]
 
     def _data(self, split, **options):
         return data.create_dataset(self.dataset, self.folder, split, self.batch_size, size=self.size,

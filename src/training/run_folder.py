@@ -40,7 +40,8 @@ class RunFolder:
         path (str): the folder, made if missing.
         prefix (str): of the best network's name.
         settings (dict): options that decide the result; a resumed run must have the same.
-        task: its `metrics`, of which the first says which network is best, and its `train_metrics`, see `src.tasks`.
+        task: its `metrics`, of which the first says which network is best, its `train_metrics` and its `fraction`, see
+            `src.tasks`.
         identity (str): what the networks are, see `src.identity`.
         epochs (int): of the whole run.
         resume (bool): whether it may go on with a run that is there.
@@ -52,7 +53,7 @@ class RunFolder:
         self.identity, self.epochs, self.resume, self.writes = identity, epochs, resume, writes
         self.columns = ("epoch", "loss", *(f"train_{name}" for name in task.train_metrics),
                         *(f"test_{name}" for name in task.metrics), "images_per_second")
-        self.deciding = f"test_{task.metrics[0]}"
+        self.deciding, self.fraction = f"test_{task.metrics[0]}", task.fraction
         self.best, self.best_value, self.rows = "", -1.0, []
 
     @contextlib.contextmanager
@@ -123,7 +124,7 @@ class RunFolder:
         value = values[self.deciding]
         if value <= self.best_value:
             return
-        name = f"{self.prefix}_{round(value * 10_000):04d}.ckpt"
+        name = f"{self.prefix}_{round(value * self.fraction):04d}.ckpt"
         self._save_network(net, name)
         if self.best and self.best != name:
             (self.path / self.best).unlink(missing_ok=True)

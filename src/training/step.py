@@ -12,7 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""One training step, and the optimizer."""
+"""One training step, and the optimizers."""
+import logging
+
 import mindspore as ms
 from mindspore import nn, ops
 
@@ -53,8 +55,23 @@ def sgd(net, total_steps, lr, momentum, weight_decay):
     Raises:
         UserError: there are more than 10,000,000 of them.
     """
+    return nn.SGD(net.trainable_params(), _rates(total_steps, lr), momentum, weight_decay=weight_decay)
+
+
+def adam(net, total_steps, lr, momentum, weight_decay):  # pylint: disable=unused-argument
+    """EDSR's, Adam, with the same cosine; it has no use for a momentum. Raises UserError likewise."""
+    logging.disable(logging.WARNING)  # of MindSpore about a part of its own
+    try:
+        return nn.Adam(net.trainable_params(), _rates(total_steps, lr), weight_decay=weight_decay)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+OPTIMIZERS = {"sgd": sgd, "adam": adam}
+
+
+def _rates(total_steps, lr):
     if total_steps > MOST_STEPS:
         raise UserError(f"{total_steps} training steps are more than {MOST_STEPS}: take a smaller --epoch_size, or a "
                         "larger --batch_size")
-    schedule = nn.cosine_decay_lr(0.0, lr, total_steps, 1, total_steps)
-    return nn.SGD(net.trainable_params(), ms.Tensor(schedule, ms.float32), momentum, weight_decay=weight_decay)
+    return ms.Tensor(nn.cosine_decay_lr(0.0, lr, total_steps, 1, total_steps), ms.float32)

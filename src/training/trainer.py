@@ -18,12 +18,13 @@ import dataclasses
 
 from src.training.average import Average
 from src.training.progress import Progress
-from src.training.step import TrainStep, sgd
+from src.training.step import OPTIMIZERS, TrainStep
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Options of the loop, as in default_config.yaml."""
+    optimizer: str
     lr: float
     momentum: float
     weight_decay: float
@@ -62,7 +63,8 @@ class Trainer:
             UserError: see `RunFolder` and `Progress`.
         """
         options, epochs = self.options, run.epochs
-        optimizer = sgd(net, epochs * self.steps, options.lr, options.momentum, options.weight_decay)
+        optimizer = OPTIMIZERS[options.optimizer](net, epochs * self.steps, options.lr, options.momentum,
+                                                  options.weight_decay)
         average = Average(optimizer, options.ema) if options.ema else None
         step = TrainStep(self.task.loss(net, objective), optimizer, self.ranks, average)
         done = run.begin(step)

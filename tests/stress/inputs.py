@@ -39,7 +39,7 @@ from tests.test_convert import torch_state, write_legacy, write_state, write_zip
 from tests.test_download import ARCHIVES, Server, Shop
 
 IDENTITY = Identity("lenet5_bn", "l1", 10, "mnist")
-TASK = SimpleNamespace(train_metrics=("accuracy",), metrics=("accuracy", "top5"))
+TASK = SimpleNamespace(train_metrics=("accuracy",), metrics=("accuracy", "top5"), fraction=10_000)
 IMAGES = np.random.default_rng(0).standard_normal((16, 1, 32, 32), np.float32)
 COMMAND = ("--epoch_size", "3", "--lr=1e-2", "--network", "resnet20", "--layer=l2", "--data_path", "data", "--resume",
            "--seed", "7", "--dataset=cifar10", "--ema", "0.99")
