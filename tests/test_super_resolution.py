@@ -350,6 +350,10 @@ def test_vdsr(home, run, monkeypatch):
      "give --dataset images"),
     (["--network", "resnet20", "--dataset", "images"], "resnet20 learns classification, for which data set images is none"),
     (["--network", "edsr", "--dataset", "images", "--method", "ngd", "--teacher", "l2", "--inherit"], "ngd is for classifiers"),
+    (["--network", "edsr", "--dataset", "images", "--mixup", "0.2"], "edsr does not use --mixup"),
+    (["--network", "vdsr", "--dataset", "images", "--n_resblocks", "3"], "vdsr does not use --n_resblocks"),
+    (["--network", "resnet20", "--dataset", "cifar10", "--scale", "3"], "resnet20 does not use --scale"),
+    (["--network", "edsr", "--dataset", "images", "--class_num", "3"], "edsr does not use --class_num"),
     (["--network", "edsr", "--dataset", "images", "--scale", "5"], "scale must be a number from 2 to 4, not 5")])
 def test_training_refuses(run, arguments, words):
     with pytest.raises(UserError, match=words):
