@@ -20,11 +20,11 @@ errors.guard(__name__)  # before what takes seconds to import
 from pathlib import Path
 
 from src import device
-from src.config import decides, get_config, pick
+from src.config import decides, defaults_but, get_config, pick
 from src.distill import METHODS
 from src.identity import check_data
 from src.networks import NETWORKS
-from src.tasks import TASKS
+from src.tasks import TASKS, check_options
 from src.training.trainer import Options, Trainer
 
 
@@ -34,6 +34,7 @@ def main():
     task = TASKS[network.task]
     options = pick(method.Options, config)  # refuses what makes no sense before anything is read
     check_data(config.network, config.dataset)
+    check_options(config, defaults_but())
     rank, ranks = device.set_up(config.device_target, config.device_id, config.mode, config.run_distribute)
     task = task(pick(task.Options, config), network, rank=rank, ranks=ranks)
     trainer = Trainer(task, pick(Options, config), rank, ranks)

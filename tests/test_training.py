@@ -303,7 +303,7 @@ def test_images_of_another_size(tmp_path):
     printed = call("eval", "--checkpoint_file_path", best, "--eval_dataset_path", photos, "--device_target", "CPU")
     assert f"result: {int(best.stem[-4:]) / 10_000:.4g}" in printed
     assert "image_size 20 -> 24" in refused(photos, output, *options, "--image_size", "24", "--resume")
-    assert "lenet5_bn takes images of 32 pixels a side, not 20" in refused(
+    assert "the network takes images of 32 pixels a side, not 20" in refused(
         photos, tmp_path / "other", *options, "--network", "lenet5_bn", "--image_size", "20")
 
 

@@ -21,8 +21,8 @@ import numpy as np
 
 
 def resize(image, size):
-    """An image [h, w, C] as float64 [*size, C], not rounded."""
-    rows, columns = (weights(before, after) for before, after in zip(image.shape, size))
+    """An image [h, w, C] as float64 [height, width, C], not rounded; of `size` the first two count."""
+    rows, columns = (weights(before, after) for before, after in zip(image.shape, size[:2]))
     return np.einsum("ih,hwc,jw->ijc", rows, image, columns, optimize=True)
 
 

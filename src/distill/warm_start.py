@@ -42,9 +42,10 @@ def begin_with(net, path, identity):
         raise UserError(f"pre_trained: {path} is {known.network} of layer {known.layer}, not {network} of layer {layer}; "
                         f"say --network {known.network} --layer {known.layer}")
     weights = checkpoint.weights(net)
-    other = known is not None and [name for name, value in identity.options.items() if known.options[name] != value]
-    if other and other != ["scale"]:
-        raise UserError(f"pre_trained: {path} has another {other[0]}; say --{other[0]} {known.options[other[0]]}")
+    other = [name for name, value in identity.options.items() if known.options[name] != value] if known else []
+    for name in other:
+        if name != "scale":
+            raise UserError(f"pre_trained: {path} has another {name}; say --{name} {known.options[name]}")
     if other:
         head = [name for name, value in weights.items() if _shape(parameters, name) != value.shape]
         parameters = {name: value for name, value in parameters.items() if name in weights}

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from src import checkpoint, device, loading
-from src.config import Parser, check_range, defaults_but, pick
+from src.config import Parser, add_options, check_range, check_values, defaults_but, pick
 from src.errors import UserError
 from src.files import check_output
 from src.networks import NETWORKS
@@ -66,6 +66,7 @@ def calibration_options():
     options.add_argument("--allow_small_dataset", action="store_true", help="accept fewer images than official")
     options.add_argument("--calibration_size", type=int, default=argparse.SUPPRESS,
                          help="training images to decide everything on; 2048, or 64 patches, unless given")
+    add_options(options, ("patch_size",))
     return options
 
 
@@ -82,7 +83,8 @@ def inputs(arguments):
                         f"{'quantised already' if identity.layer == 'l1' else 'of layer ' + identity.layer}")
     count = getattr(arguments, "calibration_size", TASKS[NETWORKS[identity.network].task].calibration_size)
     check_range("calibration_size", count, 1, 2 ** 31 - 1)
-    images = calibration_images(identity, arguments.data_path, count, arguments.allow_small_dataset)
+    check_values({"patch_size": arguments.patch_size}, "src.quant")
+    images = calibration_images(identity, arguments.data_path, count, arguments.allow_small_dataset, arguments.patch_size)
     if len(images) < count:
         raise UserError(f"calibration_size {count}: there are only {len(images)} training images")
     return path, net, identity, images
@@ -95,7 +97,7 @@ def save_quantised(values, path, identity):
     checkpoint.save_parameters(arrays, path, identity=identity.dumps(), **numbers)
 
 
-def calibration_images(identity, data_path, count, allow_small=False):
+def calibration_images(identity, data_path, count, allow_small=False, patch_size=0):
     """The first training images [count, C, H, W] of seed 0, cropped and mirrored as in training; fewer if there are.
 
     Norms have the statistics of cropped images, with their black margins: what is estimated on others would not fit.
@@ -103,7 +105,7 @@ def calibration_images(identity, data_path, count, allow_small=False):
     network = NETWORKS[identity.network]
     task = TASKS[network.task]
     options = defaults_but(data_path=data_path, allow_small_dataset=allow_small, batch_size=1, seed=0,
-                           **identity.settings)
+                           patch_size=patch_size, **identity.settings)
     batches = task(pick(task.Options, options), network, ("train",), identity.classes).batches(0).take(count)
     return np.concatenate([image for image, _ in batches.create_tuple_iterator(num_epochs=1, output_numpy=True)])
 

@@ -36,7 +36,29 @@ take and, for a trained network, the classes that it knows. Training, its method
     predict(net, network, identity, path, output)    lines of text on the picture in a file, by a network of that entry
                       and identity; `output` is the file for what is no text, or None
 """
+import dataclasses
+
+from src.errors import UserError
+from src.networks import NETWORKS
 from src.tasks.classification import Classification
 from src.tasks.super_resolution import SuperResolution
 
 TASKS = {"classification": Classification, "super_resolution": SuperResolution}
+
+
+def check_options(config, defaults):
+    """Refuse options of other tasks and networks than those that are trained, unless they are the defaults.
+
+    Args:
+        config, defaults (Namespace): the options, and what they are where nothing is said.
+
+    Raises:
+        UserError: names one of them.
+    """
+    network = NETWORKS[config.network]
+    forms = {name for each in NETWORKS.values() for name in each.options}
+    fields = {key: {field.name for field in dataclasses.fields(task.Options)} for key, task in TASKS.items()}
+    unused = (forms | set().union(*fields.values())) - (fields[network.task] - forms) - set(network.options)
+    for name in sorted(unused):
+        if getattr(config, name) != getattr(defaults, name):
+            raise UserError(f"{config.network} does not use --{name}")
