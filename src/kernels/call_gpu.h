@@ -1,0 +1,51 @@
+// Copyright 2026 The AdderNGD for MindSpore Authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+// ============================================================================
+// What the host tells a kernel on the GPU: the tensors, the layer, and how the work is cut up, see plan_gpu.h. NVRTC,
+// which has no headers of its own, reads it too.
+#ifndef ADDERNGD_CALL_GPU_H_
+#define ADDERNGD_CALL_GPU_H_
+
+constexpr int kMostThreads = 128;  // of a block, of which four share a multiprocessor
+constexpr int kLanes = 8;          // filters, or channels, that a thread has sums for; 1 where there are few
+constexpr int kTaps = 9;           // taps that a thread of the filters' gradient has sums for
+constexpr int kCombined = 32;      // sums that a block adds up over all shares, by
+constexpr int kCombiners = 8;      // threads each
+
+// Positions cut into tiles: a block sees `images` x `rows` x `columns` at once.
+struct Tiles {
+  int images, rows, columns;
+  int down, across, count;  // tiles of an image from top to bottom and from left to right; of all images
+};
+
+struct Call {
+  const float *x, *w, *dy;                // [N, G * C, H, W], [G * F, C, k, k], [N, G * F, H', W']
+  const float *scale, *shift, *shortcut;  // [G * F], [G * F] and as y; null if there are none
+  const float *mix;                       // [1]
+  float *out;                             // the result
+  float *sums, *dy_sums;                  // of the filters' gradient, before they are combined
+  int batch, groups, channels, height, width;                // of a group
+  int filters, kernel, stride, padding, out_height, out_width;
+  int relu;
+  Tiles tiles;
+  int lanes, lane_tiles;  // threads for the filters, or channels, of a block; blocks for all
+  int along;              // threads for the positions of a tile, or for the taps of the filters' gradient
+  int planes;             // channels or filters that are staged at once
+  int window, taps;       // values staged of each: of a tile's window, and at most of the filters
+  // Of the filters' gradient: blocks that share the tiles, blocks for all taps, threads that share the images and rows of
+  // a tile, and from share to share of dy_sums.
+  int shares, tap_tiles, slice_images, slice_rows, dy_filters;
+};
+
+#endif  // ADDERNGD_CALL_GPU_H_
