@@ -33,19 +33,19 @@ __device__ inline void Forward(const Call &call) {
                       tiles.images, (tiles.rows - 1) * call.stride + call.kernel,
                       (tiles.columns - 1) * call.stride + call.kernel, call.groups * call.channels * plane,
                       call.height, call.width, call.width};
-  const int size = window.Size(), buffer_size = call.planes * (size + area * pitch);
+  const int size = window.Size(), buffer_size = RoundUp(call.planes * (size + area * pitch));
   float *const buffers = reinterpret_cast<float *>(memory);
   int *const table = reinterpret_cast<int *>(buffers + 2 * buffer_size);
   const float *const x = call.x + static_cast<long long>(start.image) * window.image_step +
                          static_cast<long long>(group) * call.channels * plane;
   const float *const w = call.w + (static_cast<long long>(group) * call.filters + first_filter) * call.channels * area;
 
-  int from[kPositions];
+  int from[kPositions];  // where a position's window starts, among the inputs of a buffer
 #pragma unroll
   for (int p = 0; p < kPositions; ++p) {
     const Place place = PlaceOf(tiles, p * call.along + along);
-    from[p] = place.image < tiles.images ? ((place.image * window.rows + place.row * call.stride) * window.columns +
-                                            place.column * call.stride) : 0;
+    const int at = (place.image * window.rows + place.row * call.stride) * window.columns + place.column * call.stride;
+    from[p] = (call.planes * area * pitch + (place.image < tiles.images ? at : 0)) * kBytes;
   }
   window.Locate(call.batch, table);
   __syncthreads();
@@ -54,21 +54,23 @@ __device__ inline void Forward(const Call &call) {
   Pipeline((call.channels + call.planes - 1) / call.planes, buffers, buffer_size, [&](int step, float *buffer) {
     const int first = step * call.planes, count = min(call.planes, call.channels - first), taps = count * area;
     StagePlanes(table, size, x + static_cast<long long>(first) * plane, plane, count, buffer + call.planes * area * pitch);
-    for (int f = threadIdx.x / 32; f < wide; f += (blockDim.x + 31) / 32)
+    for (int f = threadIdx.x / 32; f < wide; f += blockDim.x / 32)
       for (int t = threadIdx.x % 32; t < taps; t += 32)
         CopyAsync(buffer + t * pitch + f, w + (f * call.channels + first) * area + t, first_filter + f < call.filters);
   }, [&](int step, const float *buffer) {
     const int count = min(call.planes, call.channels - step * call.planes);
-    const float *ws = buffer + lane, *const xs = buffer + call.planes * area * pitch;
+    const int begin = (buffer - buffers) * kBytes;
+    int tap = begin + lane * kBytes;
     for (int c = 0; c < count; ++c)
-      for (int i = 0; i < call.kernel; ++i)
-        for (int j = 0; j < call.kernel; ++j, ws += pitch) {
-          const int at = c * size + i * window.columns + j;
+      for (int i = 0; i < call.kernel; ++i) {
+        const int row = begin + (c * size + i * window.columns) * kBytes;
+#pragma unroll 3
+        for (int j = 0; j < call.kernel; ++j, tap += pitch * kBytes) {
           float filters[kFilters];
-          Read(ws, filters);
+          Staged(tap, filters);
 #pragma unroll
           for (int p = 0; p < kPositions; ++p) {
-            const float value = xs[at + from[p]];
+            const float value = Staged<float>(from[p] + row + j * kBytes);
 #pragma unroll
             for (int f = 0; f < kFilters; ++f) {
               const float d = value - filters[f];
@@ -76,6 +78,7 @@ __device__ inline void Forward(const Call &call) {
             }
           }
         }
+      }
   });
 
 #pragma unroll

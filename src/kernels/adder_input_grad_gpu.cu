@@ -52,7 +52,7 @@ __device__ inline void InputGrad(const Call &call) {
                       tiles.rows + max(down.taps - 1, 0), tiles.columns + max(across.taps - 1, 0),
                       call.groups * call.filters * out_plane, call.out_height, call.out_width,
                       call.out_width};
-  const int size = window.Size(), buffer_size = call.planes * (call.window + call.taps * pitch);
+  const int size = window.Size(), buffer_size = RoundUp(call.planes * (call.window + call.taps * pitch));
   float *const buffers = reinterpret_cast<float *>(memory), *const broken = buffers + 2 * buffer_size;
   int *const table = reinterpret_cast<int *>(broken + wide);
   const float *const dy = call.dy + static_cast<long long>(start.image) * window.image_step +
@@ -60,7 +60,7 @@ __device__ inline void InputGrad(const Call &call) {
   const float *const w = call.w + (static_cast<long long>(group) * call.filters * call.channels + first_channel) * area +
                          down.first * call.kernel + across.first;
 
-  int from[kInputs];
+  int from[kInputs];  // where the outputs start that see an input, among those of a buffer
   long long target[kInputs];  // -1 if there is no such input
   float start_value[kInputs][kChannels];  // (1 - x) / 2, or -x
 #pragma unroll
@@ -70,7 +70,8 @@ __device__ inline void InputGrad(const Call &call) {
     const int row = (start.row + place.row) * call.stride + row_offset;
     const int column = (start.column + place.column) * call.stride + column_offset;
     const bool there = place.image < tiles.images && image < call.batch && row < call.height && column < call.width;
-    from[p] = there ? (place.image * window.rows + place.row) * window.columns + place.column : 0;
+    const int at = (place.image * window.rows + place.row) * window.columns + place.column;
+    from[p] = (call.planes * call.taps * pitch + (there ? at : 0)) * kBytes;
     target[p] = there ? (static_cast<long long>(image) * call.groups + group) * call.channels * in_plane +
                         static_cast<long long>(first_channel + lane) * in_plane + row * call.width + column : -1;
 #pragma unroll
@@ -89,7 +90,7 @@ __device__ inline void InputGrad(const Call &call) {
     const int first = step * call.planes, count = min(call.planes, call.filters - first);
     StagePlanes(table, size, dy + static_cast<long long>(first) * out_plane, out_plane, count,
                 buffer + call.planes * call.taps * pitch);
-    for (int row = threadIdx.x / 32; row < count * taps; row += (blockDim.x + 31) / 32) {
+    for (int row = threadIdx.x / 32; row < count * taps; row += blockDim.x / 32) {
       const int f = first + row / taps, i = row % taps / across.taps, j = row % taps % across.taps;
       for (int c = threadIdx.x % 32; c < wide; c += 32)
         CopyAsync(buffer + row * pitch + c,
@@ -101,16 +102,18 @@ __device__ inline void InputGrad(const Call &call) {
     if (norm == 1)
       for (int i = threadIdx.x; i < count * taps * pitch; i += blockDim.x)
         if (i % pitch < wide && buffer[i] != buffer[i]) broken[i % pitch] = buffer[i];
-    const float *ws = buffer + lane, *const dys = buffer + call.planes * call.taps * pitch;
+    const int begin = (buffer - buffers) * kBytes;
+    int tap = begin + lane * kBytes;
     for (int f = 0; f < count; ++f)
-      for (int i = down.taps - 1; i >= 0; --i)
-        for (int j = across.taps - 1; j >= 0; --j, ws += pitch) {
-          const int at = f * size + i * window.columns + j;
+      for (int i = down.taps - 1; i >= 0; --i) {
+        const int last = begin + (f * size + i * window.columns + across.taps - 1) * kBytes;
+#pragma unroll 3
+        for (int j = 0; j < across.taps; ++j, tap += pitch * kBytes) {
           float weights[kChannels];
-          Read(ws, weights);
+          Staged(tap, weights);
 #pragma unroll
           for (int p = 0; p < kInputs; ++p) {
-            const float value = dys[at + from[p]];
+            const float value = Staged<float>(from[p] + last - j * kBytes);
             dy_sum[p] += value;
 #pragma unroll
             for (int c = 0; c < kChannels; ++c)
@@ -118,6 +121,7 @@ __device__ inline void InputGrad(const Call &call) {
                                               : weights[c] + start_value[p][c]);
           }
         }
+      }
   });
 
   __syncthreads();  // no step may have been there

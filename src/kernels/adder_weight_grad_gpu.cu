@@ -23,7 +23,6 @@ namespace {
 // or 0 as x - w is positive, zero or negative, so that sign(x - w) = 2 s - 1.
 enum Sum { kOfProducts, kOfSigns };
 
-constexpr int kPart = kLanes / 2;   // filters that a thread sums signs for: it keeps their weights, too
 constexpr float kInfinite = 8.5e37f;  // enough for any difference, and finite, for 0 * kInfinite to be 0
 
 // The sums of a share of the tiles, and those of dy. A thread has kFilters x kTaps sums; they are written as they lie in
@@ -41,6 +40,7 @@ __device__ inline void WeightGrad(const Call &call) {
   const int lane = member % call.lanes * kFilters, first_filter = lane_tile * wide;
   const int first_tap = tap_tile * call.along * kTaps, own_tap = first_tap + member / call.lanes * kTaps;
   const int first_channel = first_tap / area, channels = min(call.planes, call.channels - first_channel);
+  const int slices = call.slice_rows * call.slice_images;  // no more threads than these have positions
   const int slice_row = slice % call.slice_rows, slice_image = slice / call.slice_rows;
   const int in_plane = call.height * call.width, out_plane = call.out_height * call.out_width;
   Window seen{{}, tiles.images, (tiles.rows - 1) * call.stride + call.kernel,
@@ -50,24 +50,24 @@ __device__ inline void WeightGrad(const Call &call) {
               min(call.width, (call.out_width - 1) * call.stride + call.kernel - call.padding), call.width};
   Window outputs{{}, tiles.images, tiles.rows, tiles.columns, call.groups * call.filters * out_plane, call.out_height,
                  call.out_width, call.out_width};
-  const int size = seen.Size(), positions = outputs.Size(), buffer_size = positions * pitch + call.planes * size;
+  const int size = seen.Size(), positions = outputs.Size(), buffer_size = RoundUp(positions * pitch + call.planes * size);
   float *const buffers = reinterpret_cast<float *>(memory);
   int *const seen_table = reinterpret_cast<int *>(buffers + 2 * buffer_size), *const table = seen_table + size;
 
-  int from[kTaps];
+  int from[kTaps];  // where the inputs start that a tap sees, among those of a buffer
   float weights[kFilters][kTaps];
 #pragma unroll
   for (int t = 0; t < kTaps; ++t) {
     const int tap = min(own_tap + t, call.channels * area - 1), channel = tap / area - first_channel;
     const int row = slice_image * seen.rows + slice_row * call.stride + tap % area / call.kernel;
-    from[t] = channel * size + row * seen.columns + tap % call.kernel;
+    from[t] = (positions * pitch + channel * size + row * seen.columns + tap % call.kernel) * kBytes;
 #pragma unroll
     for (int f = 0; f < kFilters; ++f) {
       const int filter = group * call.filters + min(first_filter + lane + f, call.filters - 1);
       if (kind == kOfSigns) weights[f][t] = call.w[static_cast<long long>(filter) * call.channels * area + tap];
     }
   }
-  const int dy_from = (slice_image * tiles.rows + slice_row) * tiles.columns * pitch + lane;
+  const int dy_from = ((slice_image * tiles.rows + slice_row) * tiles.columns * pitch + lane) * kBytes;
 
   float sum[kFilters][kTaps] = {}, dy_sum = 0.0f;
   Pipeline((tiles.count - share + call.shares - 1) / call.shares, buffers, buffer_size, [&](int step, float *buffer) {
@@ -83,43 +83,46 @@ __device__ inline void WeightGrad(const Call &call) {
     const float *const dy = call.dy + static_cast<long long>(outputs.start.image) * outputs.image_step +
                             (static_cast<long long>(group) * call.filters + first_filter) * out_plane;
     StagePlanes(seen_table, size, x, in_plane, channels, buffer + positions * pitch);
-    for (int f = threadIdx.x / 32; f < wide; f += (blockDim.x + 31) / 32)
+    for (int f = threadIdx.x / 32; f < wide; f += blockDim.x / 32)
       for (int q = threadIdx.x % 32; q < positions; q += 32)
         CopyAsync(buffer + q * pitch + f, dy + f * out_plane + table[q],
                   table[q] >= 0 && first_filter + f < call.filters);
   }, [&](int, const float *buffer) {
-    const float *const xs = buffer + positions * pitch, *const dys = buffer + dy_from;
-    for (int image = 0; image < tiles.images; image += call.slice_images)
-      for (int row = 0; row < tiles.rows; row += call.slice_rows)
-        for (int column = 0; column < tiles.columns; ++column) {
-          const int at = (image * seen.rows + row * call.stride) * seen.columns + column * call.stride;
+    const int begin = (buffer - buffers) * kBytes;
+    for (int image = 0; image < tiles.images && slice < slices; image += call.slice_images)
+      for (int row = 0; row < tiles.rows; row += call.slice_rows) {
+        int at = begin + (image * seen.rows + row * call.stride) * seen.columns * kBytes;
+        int dy_at = begin + (image * tiles.rows + row) * tiles.columns * pitch * kBytes;
+#pragma unroll 2
+        for (int column = 0; column < tiles.columns; ++column, at += call.stride * kBytes, dy_at += pitch * kBytes) {
           float gradients[kFilters];
-          Read(dys + ((image * tiles.rows + row) * tiles.columns + column) * pitch, gradients);
+          Staged(dy_from + dy_at, gradients);
 #pragma unroll
           for (int t = 0; t < kTaps; ++t) {
-            const float value = xs[at + from[t]];
+            const float value = Staged<float>(from[t] + at);
 #pragma unroll
             for (int f = 0; f < kFilters; ++f)
               sum[f][t] += gradients[f] * (kind == kOfProducts ? value
                                                                : __saturatef((value - weights[f][t]) * kInfinite + 0.5f));
           }
         }
+      }
     if (kind == kOfProducts && tap_tile == 0 && threadIdx.x < blockDim.x / wide * wide)
       for (int q = threadIdx.x / wide; q < positions; q += blockDim.x / wide)
         dy_sum += buffer[q * pitch + threadIdx.x % wide];
   });
 
-  for (int slices = blockDim.x / matrix; slices > 1; slices = (slices + 1) / 2) {
-    const int half = (slices + 1) / 2;
+  for (int left = slices; left > 1; left = (left + 1) / 2) {
+    const int half = (left + 1) / 2;
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < kFilters * kTaps; ++i)
-      if (slice >= half && slice < slices)
+      if (slice >= half && slice < left)
         buffers[((slice - half) * kFilters * kTaps + i) * matrix + member] = sum[i / kTaps][i % kTaps];
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < kFilters * kTaps; ++i)
-      if (slice < slices - half)
+      if (slice < left - half)
         sum[i / kTaps][i % kTaps] += buffers[(slice * kFilters * kTaps + i) * matrix + member];
   }
 #pragma unroll
@@ -134,8 +137,8 @@ __device__ inline void WeightGrad(const Call &call) {
   __syncthreads();
   if (threadIdx.x >= wide) return;
   for (int i = threadIdx.x + wide; i < blockDim.x / wide * wide; i += wide) dy_sum += buffers[i];
-  call.dy_sums[((static_cast<long long>(share) * call.groups + group) * call.lane_tiles + lane_tile) * wide +
-               threadIdx.x] = dy_sum;
+  call.dy_sums[(static_cast<long long>(share) * call.groups + group) * call.dy_filters + first_filter + threadIdx.x] =
+      dy_sum;
 }
 
 // dw from the sums of all shares: the products' part is written, the signs' is added to it.
@@ -155,7 +158,7 @@ __device__ inline void Combine(const Call &call) {
   for (int share = threadIdx.x / kCombined; own < total && share < call.shares; share += kCombiners)
     sum += call.sums[share * total + own];
   float dy_sum = 0.0f;
-  for (int share = threadIdx.x / kCombined; filter < call.filters && share < call.shares; share += kCombiners)
+  for (int share = threadIdx.x / kCombined; filter < call.filters && share < call.dy_shares; share += kCombiners)
     dy_sum += call.dy_sums[(share * call.groups + group) * call.dy_filters + filter];
   float *const shared = reinterpret_cast<float *>(memory);
   shared[threadIdx.x] = sum;
@@ -181,9 +184,9 @@ __device__ inline void Combine(const Call &call) {
 
 KERNEL(Products, WeightGrad<kOfProducts, kLanes>)
 KERNEL(ProductsSingle, WeightGrad<kOfProducts, 1>)
-KERNEL(Signs, WeightGrad<kOfSigns, kPart>)
+KERNEL(Signs, WeightGrad<kOfSigns, kSignLanes>)
 KERNEL(SignsSingle, WeightGrad<kOfSigns, 1>)
 KERNEL(CombineProducts, Combine<kOfProducts, kLanes>)
 KERNEL(CombineProductsSingle, Combine<kOfProducts, 1>)
-KERNEL(CombineSigns, Combine<kOfSigns, kPart>)
+KERNEL(CombineSigns, Combine<kOfSigns, kSignLanes>)
 KERNEL(CombineSignsSingle, Combine<kOfSigns, 1>)

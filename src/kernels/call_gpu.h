@@ -19,9 +19,10 @@
 
 constexpr int kMostThreads = 128;  // of a block, of which four share a multiprocessor
 constexpr int kLanes = 8;          // filters, or channels, that a thread has sums for; 1 where there are few
+constexpr int kSignLanes = 4;      // the same for the signs in the filters' gradient
 constexpr int kTaps = 9;           // taps that a thread of the filters' gradient has sums for
 constexpr int kCombined = 32;      // sums that a block adds up over all shares, by
-constexpr int kCombiners = 8;      // threads each
+constexpr int kCombiners = 4;      // threads each
 
 // Positions cut into tiles: a block sees `images` x `rows` x `columns` at once.
 struct Tiles {
@@ -34,8 +35,7 @@ struct Call {
   const float *scale, *shift, *shortcut;  // [G * F], [G * F] and as y; null if there are none
   const float *mix;                       // [1]
   float *out;                             // the result
-  float *sums, *dy_sums;                  // of the filters' gradient, before they are combined
-  int batch, groups, channels, height, width;                // of a group
+  int batch, groups, channels, height, width;  // of a group
   int filters, kernel, stride, padding, out_height, out_width;
   int relu;
   Tiles tiles;
@@ -43,9 +43,10 @@ struct Call {
   int along;              // threads for the positions of a tile, or for the taps of the filters' gradient
   int planes;             // channels or filters that are staged at once
   int window, taps;       // values staged of each: of a tile's window, and at most of the filters
-  // Of the filters' gradient: blocks that share the tiles, blocks for all taps, threads that share the images and rows of
-  // a tile, and from share to share of dy_sums.
-  int shares, tap_tiles, slice_images, slice_rows, dy_filters;
+  // Of the filters' gradient: sums before they are combined, see adder_weight_grad_gpu.cu; blocks that share the tiles,
+  // those whose sums of dy count, and blocks for all taps; threads that share the images and the rows of a tile.
+  float *sums, *dy_sums;
+  int shares, dy_shares, dy_filters, tap_tiles, slice_images, slice_rows;
 };
 
 #endif  // ADDERNGD_CALL_GPU_H_

@@ -34,6 +34,8 @@
 
 extern __shared__ float4 memory[];
 
+constexpr int kBytes = sizeof(float);
+
 // Copies a value to shared memory, or zero if it is not there, without waiting.
 __device__ inline void CopyAsync(float *to, const float *from, bool there) {
 #ifdef __CUDA_ARCH__
@@ -117,18 +119,27 @@ __device__ inline void StagePlanes(const int *table, int size, const float *plan
   }
 }
 
-// From one row of staged filters or gradients to the next: whole vectors of four, and no two rows in the same banks.
-__device__ inline int PitchOf(int lanes) { return lanes < 4 ? lanes : (lanes + 3) / 4 * 4 + 4; }
+// Of values, so that the next ones start at a whole vector.
+__device__ inline int RoundUp(int size) { return (size + 3) / 4 * 4; }
 
-// Reads `count` values of a row, where whole vectors start if there are several.
+// From one row of staged filters or gradients to the next: whole vectors of four, and no two rows in the same banks.
+__device__ inline int PitchOf(int lanes) { return lanes < 4 ? lanes : RoundUp(lanes) + 4; }
+
+// Reads what is staged `at` bytes behind the start: bytes, since one addition is then all that an address takes.
+template <typename T>
+__device__ inline T Staged(int at) {
+  return *reinterpret_cast<const T *>(reinterpret_cast<const char *>(memory) + at);
+}
+
+// Reads `count` values, where whole vectors start if there are several.
 template <int count>
-__device__ inline void Read(const float *from, float (&to)[count]) {
+__device__ inline void Staged(int at, float (&to)[count]) {
   if constexpr (count == 1) {
-    to[0] = from[0];
+    to[0] = Staged<float>(at);
   } else {
 #pragma unroll
     for (int i = 0; i < count; i += 4) {
-      const float4 four = *reinterpret_cast<const float4 *>(from + i);
+      const float4 four = Staged<float4>(at + i * kBytes);
       to[i] = four.x, to[i + 1] = four.y, to[i + 2] = four.z, to[i + 3] = four.w;
     }
   }
