@@ -127,7 +127,7 @@ def adder_layer(x_shape, w_shape, stride, padding, function):
     tensors = {"AdderForward": (x, w, sizes, np.empty_like(dy)),
                "AdderInputGrad": (dy, x, w, sizes, np.empty_like(x)),
                "AdderWeightGrad": (dy, x, w, mix, sizes, np.empty_like(w))}[function]
-    return bind(getattr(ctypes.CDLL(str(library_path())), function), tensors)
+    return bind(getattr(ctypes.CDLL(str(library_path("CPU"))), function), tensors)
 
 
 def torch_inference(batch, layout):

@@ -25,7 +25,6 @@
 #include <cstring>
 #include <vector>
 
-#include "call_gpu.h"
 #include "cuda_on_cpu.h"
 
 constexpr int kSharedSize = 128 << 10, kStackSize = 128 << 10;
@@ -35,7 +34,7 @@ float4 memory[kSharedSize / sizeof(float4)];
 
 namespace {
 
-using Kernel = void (*)(Call);
+using Kernel = void (*)(const void *);
 
 struct Fiber {
   ucontext_t context;
@@ -46,10 +45,10 @@ struct Fiber {
 ucontext_t scheduler;
 std::vector<Fiber> fibers(1024);
 Kernel kernel;
-const Call *argument;
+const void *argument;
 
 void RunThread() {
-  kernel(*argument);
+  kernel(argument);
   fibers[threadIdx.x].done = true;
 }
 
@@ -111,7 +110,7 @@ int cuLaunchKernel(void *function, unsigned blocks, unsigned, unsigned, unsigned
                    unsigned shared, void *, void **arguments, void **) {
   if (threads < 1 || threads > fibers.size() || shared > kSharedSize) return 1;
   kernel = reinterpret_cast<Kernel>(function);
-  argument = static_cast<const Call *>(arguments[0]);
+  argument = arguments[0];
   blockDim.x = threads;
   for (blockIdx.x = 0; blockIdx.x < static_cast<int>(blocks); ++blockIdx.x) RunBlock(threads, shared);
   return 0;

@@ -19,11 +19,10 @@
 #include <algorithm>
 #include <cmath>
 
-#define __global__
 #define __device__
 #define __shared__
-#define __grid_constant__
-#define __launch_bounds__(...)
+#define KERNEL(name, Type, ...) \
+  extern "C" void name(const void *call) { __VA_ARGS__(*static_cast<const Type *>(call)); }
 
 struct alignas(16) float4 {
   float x, y, z, w;
@@ -35,6 +34,7 @@ extern Index threadIdx, blockIdx, blockDim;
 
 using std::max;
 using std::min;
+using std::sqrt;
 
 void __syncthreads();
 inline float __saturatef(float value) { return value > 0.0f ? std::min(value, 1.0f) : 0.0f; }  // of NaN, too

@@ -103,9 +103,9 @@ __device__ inline void Forward(const Call &call) {
 
 }  // namespace
 
-KERNEL(Forward1, Forward<1, 4, kLanes>)
-KERNEL(Forward1Large, Forward<1, 8, kLanes>)
-KERNEL(Forward1Single, Forward<1, 4, 1>)
-KERNEL(Forward2, Forward<2, 4, kLanes>)
-KERNEL(Forward2Large, Forward<2, 8, kLanes>)
-KERNEL(Forward2Single, Forward<2, 4, 1>)
+KERNEL(Forward1, Call, Forward<1, 4, kLanes>)
+KERNEL(Forward1Large, Call, Forward<1, 8, kLanes>)
+KERNEL(Forward1Single, Call, Forward<1, 4, 1>)
+KERNEL(Forward2, Call, Forward<2, 4, kLanes>)
+KERNEL(Forward2Large, Call, Forward<2, 8, kLanes>)
+KERNEL(Forward2Single, Call, Forward<2, 4, 1>)

@@ -140,7 +140,7 @@ __device__ inline void InputGrad(const Call &call) {
 
 }  // namespace
 
-KERNEL(InputGrad1, InputGrad<1, 4, kLanes>)
-KERNEL(InputGrad1Single, InputGrad<1, 4, 1>)
-KERNEL(InputGrad2, InputGrad<2, 4, kLanes>)
-KERNEL(InputGrad2Single, InputGrad<2, 4, 1>)
+KERNEL(InputGrad1, Call, InputGrad<1, 4, kLanes>)
+KERNEL(InputGrad1Single, Call, InputGrad<1, 4, 1>)
+KERNEL(InputGrad2, Call, InputGrad<2, 4, kLanes>)
+KERNEL(InputGrad2Single, Call, InputGrad<2, 4, 1>)

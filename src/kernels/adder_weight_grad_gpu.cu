@@ -182,11 +182,11 @@ __device__ inline void Combine(const Call &call) {
 
 }  // namespace
 
-KERNEL(Products, WeightGrad<kOfProducts, kLanes>)
-KERNEL(ProductsSingle, WeightGrad<kOfProducts, 1>)
-KERNEL(Signs, WeightGrad<kOfSigns, kSignLanes>)
-KERNEL(SignsSingle, WeightGrad<kOfSigns, 1>)
-KERNEL(CombineProducts, Combine<kOfProducts, kLanes>)
-KERNEL(CombineProductsSingle, Combine<kOfProducts, 1>)
-KERNEL(CombineSigns, Combine<kOfSigns, kSignLanes>)
-KERNEL(CombineSignsSingle, Combine<kOfSigns, 1>)
+KERNEL(Products, Call, WeightGrad<kOfProducts, kLanes>)
+KERNEL(ProductsSingle, Call, WeightGrad<kOfProducts, 1>)
+KERNEL(Signs, Call, WeightGrad<kOfSigns, kSignLanes>)
+KERNEL(SignsSingle, Call, WeightGrad<kOfSigns, 1>)
+KERNEL(CombineProducts, Call, Combine<kOfProducts, kLanes>)
+KERNEL(CombineProductsSingle, Call, Combine<kOfProducts, 1>)
+KERNEL(CombineSigns, Call, Combine<kOfSigns, kSignLanes>)
+KERNEL(CombineSignsSingle, Call, Combine<kOfSigns, 1>)

@@ -12,10 +12,18 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 // ============================================================================
-// What the host tells a kernel on the GPU: the tensors, the layer, and how the work is cut up, see plan_gpu.h. NVRTC,
-// which has no headers of its own, reads it too.
+// What the host tells a kernel on the GPU: tensors, sizes, and how the work is cut up, see plan_gpu.h. NVRTC, which has no
+// headers of its own, reads it too.
 #ifndef ADDERNGD_CALL_GPU_H_
 #define ADDERNGD_CALL_GPU_H_
+
+// A kernel of that name, which calls a function with what the host gives.
+#ifndef KERNEL
+#define KERNEL(name, Type, ...) \
+  extern "C" __global__ void __launch_bounds__(kMostThreads, 4) name(const __grid_constant__ Type call) { \
+    __VA_ARGS__(call); \
+  }
+#endif
 
 constexpr int kMostThreads = 128;  // of a block, of which four share a multiprocessor
 constexpr int kLanes = 8;          // filters, or channels, that a thread has sums for; 1 where there are few
@@ -47,6 +55,17 @@ struct Call {
   // those whose sums of dy count, and blocks for all taps; threads that share the images and the rows of a tile.
   float *sums, *dy_sums;
   int shares, dy_shares, dy_filters, tap_tiles, slice_images, slice_rows;
+};
+
+// Of batch norm. Values of a channel are `images` planes of `size`; `shares` blocks have them.
+struct NormCall {
+  const float *x, *dy, *gamma, *beta, *moving_mean, *moving_variance;
+  const float *options;                  // momentum and epsilon
+  const float *shortcut, *mean, *inverse, *y;
+  float *out, *dz;                       // y or dx; the gradient before ReLU, if it is wanted
+  float *new_mean, *new_variance, *batch_mean, *batch_inverse, *dgamma, *dbeta;
+  float *sums;                           // [channel, share, 2]
+  int images, channels, size, shares, relu;
 };
 
 #endif  // ADDERNGD_CALL_GPU_H_

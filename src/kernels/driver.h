@@ -21,6 +21,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -100,6 +101,20 @@ class Driver {
     Function<int, const char **>("cuGetErrorString")(code, &text);
     throw std::runtime_error(std::string(name) + ": " + (text ? text : "error " + std::to_string(code)));
   }
+};
+
+extern std::unique_ptr<const Driver> driver;  // opened by OpenDriver, before all else
+
+// Memory on the GPU for as long as a stream has to do.
+class Scratch {
+ public:
+  Scratch(int64_t floats, void *stream) : stream_(stream), data_(driver->Allocate(floats, stream)) {}
+  ~Scratch() { driver->Free(data_, stream_); }
+  float *Data() const { return data_; }
+
+ private:
+  void *const stream_;
+  float *const data_;
 };
 
 #endif  // ADDERNGD_DRIVER_H_

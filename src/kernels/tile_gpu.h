@@ -27,11 +27,6 @@
 
 #include "call_gpu.h"
 
-#define KERNEL(name, ...) \
-  extern "C" __global__ void __launch_bounds__(kMostThreads, 4) name(const __grid_constant__ Call call) { \
-    __VA_ARGS__(call); \
-  }
-
 extern __shared__ float4 memory[];
 
 constexpr int kBytes = sizeof(float);

@@ -15,7 +15,6 @@
 // The adder layer's functions on a GPU, by the names and with the tensors of those on CPU, see adder_*_cpu.cc. They launch
 // the kernels of *_gpu.cu on MindSpore's stream and do not wait.
 
-#include <memory>
 #include <string>
 
 #include "abi.h"
@@ -24,8 +23,6 @@
 #include "plan_gpu.h"
 
 namespace {
-
-std::unique_ptr<const Driver> driver;
 
 void Run(const std::string &kernel, const Plan &plan, void *stream) {
   Call call = plan.call;
@@ -40,18 +37,6 @@ void Forward(const Tensor &x, const Tensor &w, const Tensor &geometry, Plan plan
   Run("Forward" + std::to_string(LayerOf(x, w, geometry).norm), plan, stream);
 }
 
-// Memory on the GPU for as long as a stream has to do.
-class Scratch {
- public:
-  Scratch(int64_t floats, void *stream) : stream_(stream), data_(driver->Allocate(floats, stream)) {}
-  ~Scratch() { driver->Free(data_, stream_); }
-  float *Data() const { return data_; }
-
- private:
-  void *const stream_;
-  float *const data_;
-};
-
 // Sums of one kind over shares, and what they make of dw.
 void SumAndCombine(const std::string &sums, const Plan &plan, void *stream) {
   Run(sums, plan, stream);
@@ -65,19 +50,6 @@ void SumAndCombine(const std::string &sums, const Plan &plan, void *stream) {
 }  // namespace
 
 extern "C" {
-
-// Has to come before all others: the driver's library, the kernels as PTX, and the device's number. Returns null, or what
-// went wrong.
-const char *OpenDriver(const char *library, const char *ptx, int device) {
-  static std::string message;
-  try {
-    driver = std::make_unique<Driver>(library, ptx, device);
-    return nullptr;
-  } catch (const std::exception &error) {
-    message = error.what();
-    return message.c_str();
-  }
-}
 
 int AdderForward(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *stream, void *) {
   return Guarded({count, data, ranks, shapes, types}, [stream](Arguments &arguments) {
