@@ -14,6 +14,9 @@
 # ============================================================================
 """The kernel's functions without MindSpore around them."""
 import ctypes
+import math
+
+import numpy as np
 
 
 def bind(function, tensors):
@@ -33,3 +36,67 @@ def bind(function, tensors):
     types = (ctypes.c_char_p * len(tensors))(*[tensor.dtype.name.encode() for tensor in tensors])
     kept = tensors, shapes  # which the pointers do not keep
     return lambda: function(len(kept[0]), pointers, ranks, shape_pointers, types, None, None)
+
+
+class Gpu:
+    """A GPU's memory, by NVIDIA's driver, in the context that MindSpore and PyTorch use too.
+
+    Raises:
+        OSError: there is no driver, or it refuses.
+    """
+
+    def __init__(self, number=0):
+        self._driver = ctypes.CDLL("libcuda.so.1")
+        device, context = ctypes.c_int(), ctypes.c_void_p()
+        self.call("cuInit", 0)
+        self.call("cuDeviceGet", ctypes.byref(device), number)
+        self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        self.call("cuCtxSetCurrent", context)
+
+    def call(self, name, *arguments):
+        code = getattr(self._driver, name)(*arguments)
+        if code:
+            raise OSError(f"{name}: error {code}")
+
+    def allocate(self, size):
+        """A place for that many bytes."""
+        address = ctypes.c_uint64()
+        self.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(max(1, size)))
+        return address.value
+
+    def free(self, address):
+        self.call("cuMemFree_v2", ctypes.c_uint64(address))
+
+    def write(self, address, source, size):
+        self.call("cuMemcpyHtoD_v2", ctypes.c_uint64(address), ctypes.c_void_p(source), ctypes.c_size_t(size))
+
+    def read(self, address, target, size):
+        """Waits for all that was started before."""
+        self.call("cuMemcpyDtoH_v2", ctypes.c_void_p(target), ctypes.c_uint64(address), ctypes.c_size_t(size))
+
+    def synchronise(self):
+        self.call("cuCtxSynchronize")
+
+
+class OnGpu:
+    """A library for GPU whose functions take and give arrays in the host's memory."""
+
+    def __init__(self, library):
+        self._library, self._gpu = library, Gpu()
+
+    def __getattr__(self, name):
+        function = getattr(self._library, name)
+
+        def run(count, pointers, ranks, shapes, types, stream, extra):
+            sizes = [np.dtype(types[i].decode()).itemsize * math.prod((ctypes.c_int64 * ranks[i]).from_address(shapes[i]))
+                     for i in range(count)]
+            places = [self._gpu.allocate(size) for size in sizes]
+            for place, pointer, size in zip(places, pointers, sizes):
+                self._gpu.write(place, pointer, size)
+            code = function(count, (ctypes.c_void_p * count)(*places), ranks, shapes, types, stream, extra)
+            for place, pointer, size in zip(places, pointers, sizes):
+                self._gpu.read(place, pointer, size)
+                self._gpu.free(place)
+            return code
+
+        return run

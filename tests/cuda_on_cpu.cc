@@ -23,6 +23,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "cuda_on_cpu.h"
@@ -45,6 +46,8 @@ struct Fiber {
 ucontext_t scheduler;
 std::vector<Fiber> fibers(1024);
 Kernel kernel;
+std::string launches;
+bool running = true;
 const void *argument;
 
 void RunThread() {
@@ -63,12 +66,12 @@ void RunBlock(int threads, size_t shared) {
     fiber.context.uc_link = &scheduler;
     makecontext(&fiber.context, RunThread, 0);
   }
-  for (bool running = true; running;) {
-    running = false;
+  for (bool waiting = true; waiting;) {
+    waiting = false;
     for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) {
       Fiber &fiber = fibers[threadIdx.x];
       if (!fiber.done) swapcontext(&scheduler, &fiber.context);
-      running |= !fiber.done;
+      waiting |= !fiber.done;
     }
   }
   for (size_t i = shared; i < kSharedSize; ++i)
@@ -83,6 +86,16 @@ void RunBlock(int threads, size_t shared) {
 void __syncthreads() { swapcontext(&fibers[threadIdx.x].context, &scheduler); }
 
 extern "C" {
+
+// All launches since the last call, a line each: kernel, blocks, threads of a block, bytes of its shared memory. From now
+// on kernels run, or do not.
+const char *Launches(bool run) {
+  static std::string last;
+  running = run;
+  last.swap(launches);
+  launches.clear();
+  return last.c_str();
+}
 
 int cuInit(unsigned) { return 0; }
 int cuDeviceGet(int *device, int number) { return *device = number, number == 0 ? 0 : 101; }  // an invalid device
@@ -109,6 +122,11 @@ int cuFuncSetAttribute(void *, int attribute, int value) { return attribute == 8
 int cuLaunchKernel(void *function, unsigned blocks, unsigned, unsigned, unsigned threads, unsigned, unsigned,
                    unsigned shared, void *, void **arguments, void **) {
   if (threads < 1 || threads > fibers.size() || shared > kSharedSize) return 1;
+  Dl_info own = {};
+  dladdr(function, &own);
+  launches += std::string(own.dli_sname) + " " + std::to_string(blocks) + " " + std::to_string(threads) + " " +
+              std::to_string(shared) + "\n";
+  if (!running) return 0;
   kernel = reinterpret_cast<Kernel>(function);
   argument = arguments[0];
   blockDim.x = threads;
