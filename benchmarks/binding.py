@@ -19,17 +19,18 @@ import math
 import numpy as np
 
 
-def bind(function, tensors):
+def bind(function, tensors, addresses=None):
     """Prepare a call by MindSpore's convention for ahead-of-time operators.
 
     Args:
         function: of a library loaded by ctypes.
         tensors (list[ndarray]): inputs, then the outputs, all contiguous.
+        addresses (list[int]): where they lie, if not in the host's memory.
 
     Returns:
         function without arguments: makes the call, returns its exit code, 0 if it went well.
     """
-    pointers = (ctypes.c_void_p * len(tensors))(*[tensor.ctypes.data for tensor in tensors])
+    pointers = (ctypes.c_void_p * len(tensors))(*(addresses or [tensor.ctypes.data for tensor in tensors]))
     shapes = [(ctypes.c_int64 * tensor.ndim)(*tensor.shape) for tensor in tensors]
     shape_pointers = (ctypes.c_void_p * len(tensors))(*map(ctypes.addressof, shapes))
     ranks = (ctypes.c_int * len(tensors))(*[tensor.ndim for tensor in tensors])
@@ -52,6 +53,11 @@ class Gpu:
         self.call("cuDeviceGet", ctypes.byref(device), number)
         self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
         self.call("cuCtxSetCurrent", context)
+
+        name, version = ctypes.create_string_buffer(100), ctypes.c_int()
+        self.call("cuDeviceGetName", name, 100, device)
+        self.call("cuDriverGetVersion", ctypes.byref(version))
+        self.name = f"{name.value.decode()}, driver for CUDA {version.value // 1000}.{version.value % 1000 // 10}"
 
     def call(self, name, *arguments):
         code = getattr(self._driver, name)(*arguments)
@@ -76,6 +82,19 @@ class Gpu:
 
     def synchronise(self):
         self.call("cuCtxSynchronize")
+
+    def module(self, ptx):
+        """Kernels from PTX."""
+        module = ctypes.c_void_p()
+        self.call("cuModuleLoadData", ctypes.byref(module), ptx)
+        return module
+
+    def launch(self, module, kernel, blocks, threads, *arguments):
+        """Start a kernel with arguments of ctypes."""
+        function = ctypes.c_void_p()
+        self.call("cuModuleGetFunction", ctypes.byref(function), module, kernel.encode())
+        pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
+        self.call("cuLaunchKernel", function, blocks, 1, 1, threads, 1, 1, 0, None, pointers, None)
 
 
 class OnGpu:

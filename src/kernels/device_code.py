@@ -37,11 +37,17 @@ def ptx():
     sources = sorted(FOLDER.glob("*_gpu.cu"))
     texts = [path.read_text("utf-8") for path in (*sources, *sorted(FOLDER.glob("*_gpu.h")))]
     program = "".join(f'#include "{path.name}"\n' for path in sources)
-    compiler = Nvrtc.found() or Nvcc.found()
-    if compiler is None:
+    chosen = compiler()
+    return cached("adder_gpu", [chosen.version, *FLAGS, program, *texts], ".ptx",
+                  lambda folder: chosen.compile(program, folder))
+
+
+def compiler():
+    """NVRTC, else nvcc. Raises BuildError where neither is."""
+    found = Nvrtc.found() or Nvcc.found()
+    if found is None:
         raise BuildError("no CUDA compiler found: pip install nvidia-cuda-nvrtc-cu11, or bash scripts/set_up_gpu.sh")
-    return cached("adder_gpu", [compiler.version, *FLAGS, program, *texts], ".ptx",
-                  lambda folder: compiler.compile(program, folder))
+    return found
 
 
 class Nvrtc:
