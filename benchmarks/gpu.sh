@@ -33,12 +33,12 @@ step() {
 
 run() { step "$1" "$2" "$python" "${@:3}"; }
 
-# Starts a command, and interrupts it when the training state in a folder is new.
-until_saved='
+# Starts a command, and interrupts it behind an epoch of the run in a folder.
+for_an_epoch='
 import pathlib, signal, subprocess, sys, time
-state, began = pathlib.Path(sys.argv[1], "train_state.ckpt"), time.time()
+rows, began = pathlib.Path(sys.argv[1], "metrics.csv"), time.time()
 process = subprocess.Popen([sys.executable, *sys.argv[2:]])
-while process.poll() is None and not (state.exists() and state.stat().st_mtime > began):
+while process.poll() is None and not (rows.exists() and rows.stat().st_mtime > began):
     time.sleep(0.1)
 process.send_signal(signal.SIGINT)
 sys.exit(process.wait() not in (0, 130))'
@@ -58,8 +58,8 @@ run composed 90 "${compare[@]}" --parts composed --composed_batch_size 256 --out
 run growth 60 "${compare[@]}" --parts growth --output "$output/growth_gpu.json"
 # Resuming, from one device to the other and back: the state is the same file. The first two runs end after an epoch.
 resumed=(train.py "${small[@]}" --epoch_size 40 --eval_interval 1000 --resume --output_path "$output/resumed")
-run resume_1_GPU 60 -c "$until_saved" "$output/resumed" "${resumed[@]}" --device_target GPU
-run resume_2_CPU 60 -c "$until_saved" "$output/resumed" "${resumed[@]}" --device_target CPU
+run resume_1_GPU 60 -c "$for_an_epoch" "$output/resumed" "${resumed[@]}" --device_target GPU
+run resume_2_CPU 60 -c "$for_an_epoch" "$output/resumed" "${resumed[@]}" --device_target CPU
 run resume_3_GPU 60 "${resumed[@]}" --device_target GPU
 step distributed 60 bash scripts/run_distribute_train.sh 1 "$output/data" GPU --dataset synthetic --epoch_size 1 \
   --output_path "$output/distributed"
