@@ -16,7 +16,7 @@
 
     python -m benchmarks.compare --output benchmarks/results.json
 
-PyTorch and ONNX Runtime (with onnx) take part if they are installed.
+PyTorch and ONNX Runtime (with onnx) take part if they are installed; on a GPU, PyTorch if it has CUDA.
 """
 from src import errors
 
@@ -29,9 +29,11 @@ import os
 import platform
 from pathlib import Path
 
+from benchmarks.binding import Gpu
 from benchmarks.peak import PASSES, peaks
 from benchmarks.race import race
 from src.config import Parser, check_range
+from src.errors import UserError
 from src.files import check_output, replacing
 from src.kernels.geometry import Geometry
 from src.kernels.operations import thread_count
@@ -54,6 +56,14 @@ LARGE_LAYERS = {  # of ImageNet networks
 }
 FUNCTIONS = {"forward": "AdderForward", "input_grad": "AdderInputGrad", "weight_grad": "AdderWeightGrad"}
 LAYOUTS = {"torch CNN, channels last": "channels_last", "torch CNN, NCHW": "contiguous_format"}
+PEERS = {  # arguments of the CNNs in PyTorch behind the batch, by device
+    "CPU": {name: (layout,) for name, layout in LAYOUTS.items()},
+    "GPU": {"torch CNN, NCHW": ("contiguous_format", "cuda"), "torch CNN, channels last": ("channels_last", "cuda"),
+            "torch CNN, compiled": ("channels_last", "cuda", False, True),
+            "TF32: torch CNN, NCHW": ("contiguous_format", "cuda", True),
+            "TF32: torch CNN, channels last": ("channels_last", "cuda", True),
+            "TF32: torch CNN, compiled": ("channels_last", "cuda", True, True)},
+}
 
 
 def main():
@@ -61,12 +71,14 @@ def main():
     parser.add_argument("--output", type=Path, help="JSON file to write")
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=11, help="runs of each contestant, of which the median counts")
-    parser.add_argument("--composed_batch_size", type=int, default=64, help="of the composed form and of exported models, which are slow")
-    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--composed_batch_size", type=int, default=64,
+                        help="of the composed form and of exported models, which are slow")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), help="all that the device has, if not given")
+    parser.add_argument("--device_target", default="CPU", choices=("CPU", "GPU"))
     arguments = parser.parse_args()
     check(arguments)
-    results = {"machine": machine(), "settings": {key: value for key, value in vars(arguments).items()
-                                                  if key != "output"}, "peak": peaks()}
+    results = {"machine": machine(arguments.device_target), "settings": {
+        key: value for key, value in vars(arguments).items() if key != "output"}, "peak": peaks(arguments.device_target)}
     print(describe(results), flush=True)
     for part in arguments.parts:
         results[part] = PARTS[part](arguments, results["peak"])
@@ -76,20 +88,31 @@ def main():
 
 
 def check(arguments):
-    """Refuse what would fail only after minutes."""
+    """Refuse what would fail only after minutes, and complete the parts."""
     for name in ("batch_size", "rounds", "composed_batch_size"):
         check_range(name, getattr(arguments, name), 1, 65536)
     if arguments.output:
         check_output(arguments.output, ".json")
+    on_gpu = arguments.device_target == "GPU"
+    arguments.parts = arguments.parts or [part for part in PARTS if not on_gpu or part not in ON_CPU_ONLY]
+    if on_gpu:
+        for part in set(arguments.parts).intersection(ON_CPU_ONLY):
+            raise UserError(f"the part {part} is for CPU only: leave it out of --parts")
+        try:
+            Gpu()
+        except OSError as error:
+            raise UserError(f"no NVIDIA GPU here: {error}") from error
 
 
 def networks(arguments, peak):  # pylint: disable=unused-argument
     """The whole network: inference and training, and inference of single images."""
-    results = {}
+    results, device = {}, arguments.device_target
     for title, batch, form in (("inference", arguments.batch_size, "inference"),
                                ("training", arguments.batch_size, "training"), ("latency", 1, "inference")):
-        entries = {"adder": (f"adder_{form}", batch, "kernel"),
-                   **{name: (f"torch_{form}", batch, layout) for name, layout in LAYOUTS.items()}}
+        entries = {"adder": (f"adder_{form}", batch, "kernel", device),
+                   **{name: (f"torch_{form}", batch, *options) for name, options in PEERS[device].items()}}
+        if device == "GPU":
+            entries["MindSpore CNN"] = (f"adder_{form}", batch, "kernel", device, "conv")
         results[title] = race(entries, arguments.rounds * (10 if batch == 1 else 1))
         _print_networks(f"{title}, batch {batch}", batch, results[title])
     return results
@@ -122,7 +145,8 @@ def composed(arguments, peak):  # pylint: disable=unused-argument
     results = {}
     batch = arguments.composed_batch_size
     for form in ("inference", "training"):
-        entries = {backend: (f"adder_{form}", batch, backend) for backend in ("composed", "kernel")}
+        entries = {backend: (f"adder_{form}", batch, backend, arguments.device_target)
+                   for backend in ("composed", "kernel")}
         results[form] = race(entries, 2)
         _print_networks(f"composed form, {form}, batch {batch}", batch, results[form])
     return results
@@ -130,34 +154,40 @@ def composed(arguments, peak):  # pylint: disable=unused-argument
 
 def layers(arguments, peak):
     """Each layer shape of the network, in the three directions, as a fraction of what the cores can do."""
-    return _layers(LAYERS, arguments.batch_size, arguments.rounds, peak)
+    return _layers(LAYERS, arguments.batch_size, arguments, peak)
 
 
 def growth(arguments, peak):
     """Cost per image from batch 1 to 1024, and per pair (x, w) on the layers of larger networks."""
-    batches = {batch: race({"adder": ("adder_inference", batch, "kernel")}, arguments.rounds)["adder"]
+    batches = {batch: race({"adder": ("adder_inference", batch, "kernel", arguments.device_target)},
+                           arguments.rounds)["adder"]
                for batch in (1, 4, 16, 64, 256, 1024)}
     print("\ninference by batch\nbatch   ms/image   peak memory, MiB")
     for batch, result in batches.items():
         print(f"{batch:5} {1e3 * result['seconds'] / batch:10.3f} {result['memory'] / 2 ** 20:10.0f}")
-    return {"batches": batches, "layers": _layers(LARGE_LAYERS, 16, arguments.rounds, peak)}
+    return {"batches": batches, "layers": _layers(LARGE_LAYERS, 16, arguments, peak)}
 
 
 PARTS = {"networks": networks, "quantised": quantised, "composed": composed, "exported": exported, "layers": layers,
          "growth": growth}
+ON_CPU_ONLY = ("quantised", "exported")
 
 
-def _layers(shapes, batch, rounds, peak):
-    print(f"\nlayers, batch {batch}: G|x - w|/s on {thread_count()} threads (fraction of the limit of the pass)")
+def _layers(shapes, batch, arguments, peak):
+    device = arguments.device_target
+    units = thread_count() if device == "CPU" else 1  # that the limit is of
+    where = f"{units} threads" if device == "CPU" else "a GPU"
+    print(f"\nlayers, batch {batch}: G|x - w|/s on {where} (fraction of the limit of the pass)")
     print(f"{'':34}" + "".join(f"{direction:>18}" for direction in PASSES))
     results = {}
     for name, (x, w, stride, padding) in shapes.items():
         geometry = ((batch, *x), w, stride, padding)
         rows, cols = (Geometry(stride, padding).output_size(size, w[2]) for size in x[1:])
         pairs = batch * w[0] * w[1] * w[2] ** 2 * rows * cols
-        times = race({direction: ("adder_layer", *geometry, FUNCTIONS[direction]) for direction in PASSES}, rounds)
+        times = race({direction: ("adder_layer", *geometry, FUNCTIONS[direction], device) for direction in PASSES},
+                     arguments.rounds)
         results[name] = {direction: {"rate": pairs / result["seconds"], "fraction": pairs / result["seconds"] /
-                                     (thread_count() * peak[direction])} for direction, result in times.items()}
+                                     (units * peak[direction])} for direction, result in times.items()}
         print(f"{name:34}" + "".join(f"{1e-9 * result['rate']:10.1f} ({result['fraction']:.2f}) "
                                      for result in results[name].values()), flush=True)
     return results
@@ -178,8 +208,8 @@ def _print_networks(title, batch, results):
             print(f"adder / best CNN of {library}: {results['adder']['seconds'] / min(peers):.2f}", flush=True)
 
 
-def machine():
-    """Processor, versions and date."""
+def machine(device):
+    """Processor, GPU, versions and date."""
     with open("/proc/cpuinfo", encoding="utf-8") as info:
         processor = next((line.split(":")[1].strip() for line in info if line.startswith("model name")),
                          platform.machine())
@@ -189,7 +219,8 @@ def machine():
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
-    return {"processor": processor, "processors": len(os.sched_getaffinity(0)), "threads": thread_count(),
+    gpu = {"gpu": Gpu().name} if device == "GPU" else {}
+    return {"processor": processor, **gpu, "processors": len(os.sched_getaffinity(0)), "threads": thread_count(),
             "versions": versions, "date": datetime.date.today().isoformat()}
 
 
@@ -197,8 +228,8 @@ def describe(results):
     """What was measured where, and the limits of a core."""
     info, rates = results["machine"], {name: 1e-9 * rate for name, rate in results["peak"].items()}
     versions = ", ".join(f"{name} {version or 'not installed'}" for name, version in info["versions"].items())
-    return (f"{info['date']}, {info['processor']}, {info['threads']} threads, {versions}\n"
-            f"limits of a core, G/s: multiply-add {rates['multiply_add']:.1f}, forward {rates['forward']:.1f}, "
+    return (f"{info['date']}, {info.get('gpu', info['processor'])}, {info['threads']} threads, {versions}\n"
+            f"limits of {'the GPU' if 'gpu' in info else 'a core'}, G/s: multiply-add {rates['multiply_add']:.1f}, forward {rates['forward']:.1f}, "
             f"input gradient {rates['input_grad']:.1f}, weight gradient {rates['weight_grad']:.1f}")
 
 

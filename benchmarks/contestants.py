@@ -15,18 +15,19 @@
 """What is timed. Each function builds one contestant and returns a function without arguments that runs it once.
 
 They are called in processes of their own, so that libraries neither share threads nor count each other's memory; hence
-the imports inside.
+the imports inside. On a GPU a run is several steps, of which only the last is waited for: `times` says how many.
 """
 import ctypes
 
 import numpy as np
 
-from benchmarks.binding import bind
+from benchmarks.binding import Gpu, bind
 
 CLASSES = 100
+STEPS = 20  # of a run on a GPU
 
 
-def adder_inference(batch, backend):
+def adder_inference(batch, backend, device="CPU", layer="l1"):
     """The network as eval.py runs it."""
     import mindspore as ms
 
@@ -34,9 +35,10 @@ def adder_inference(batch, backend):
     from src.res20_adder import resnet20
 
     ms.set_context(mode=ms.GRAPH_MODE)
-    net = fold(resnet20(CLASSES, backend=backend), backend)
+    ms.set_device(device)
+    net = fold(resnet20(CLASSES, layer=layer, backend=backend), backend)
     images = ms.Tensor(_images(batch))
-    return lambda: net(images).asnumpy()
+    return _steps(lambda: net(images), lambda logits: logits.asnumpy(), device)
 
 
 def adder_int8_inference(batch, bits):
@@ -111,7 +113,7 @@ def onnxruntime_int8_inference(batch):
     return lambda: session.run(None, {name: images})
 
 
-def adder_training(batch, backend):
+def adder_training(batch, backend, device="CPU", layer="l1"):
     """A step as train.py makes it: forward, backward, optimizer."""
     import mindspore as ms
 
@@ -120,13 +122,14 @@ def adder_training(batch, backend):
     from src.training.step import TrainStep, sgd
 
     ms.set_context(mode=ms.GRAPH_MODE)
-    net = resnet20(CLASSES, backend=backend).set_train()
+    ms.set_device(device)
+    net = resnet20(CLASSES, layer=layer, backend=backend).set_train()
     step = TrainStep(Loss(net), sgd(net, 10_000, 0.1, 0.9, 5e-4))
     images, labels = ms.Tensor(_images(batch)), ms.Tensor(_labels(batch).astype(np.int32))
-    return lambda: step(images, labels)[0].asnumpy()
+    return _steps(lambda: step(images, labels)[0], lambda loss: loss.asnumpy(), device)
 
 
-def adder_layer(x_shape, w_shape, stride, padding, function):
+def adder_layer(x_shape, w_shape, stride, padding, function, device="CPU"):
     """One function of the kernel's library on one layer, called as MindSpore does, into memory that is there."""
     from src.kernels import Geometry
     from src.kernels.operations import library_path
@@ -139,37 +142,56 @@ def adder_layer(x_shape, w_shape, stride, padding, function):
     tensors = {"AdderForward": (x, w, sizes, np.empty_like(dy)),
                "AdderInputGrad": (dy, x, w, sizes, np.empty_like(x)),
                "AdderWeightGrad": (dy, x, w, mix, sizes, np.empty_like(w))}[function]
-    return bind(getattr(ctypes.CDLL(str(library_path())), function), tensors)
+    call = getattr(ctypes.CDLL(str(library_path(device))), function)
+    if device == "CPU":
+        return bind(call, tensors)
+    gpu = Gpu()
+    addresses = [gpu.allocate(tensor.nbytes) for tensor in tensors]
+    for address, tensor in zip(addresses, tensors):
+        gpu.write(address, tensor.ctypes.data, tensor.nbytes)
+    return _steps(bind(call, tensors, addresses), lambda _: gpu.synchronise(), device)
 
 
-def torch_inference(batch, layout):
-    """The CNN of the same shape in PyTorch; layout "contiguous_format" or "channels_last"."""
+def torch_inference(batch, layout, device="cpu", tf32=False, compiled=False):
+    """The CNN of the same shape in PyTorch.
+
+    Args:
+        batch (int): images.
+        layout (str): "contiguous_format" or "channels_last".
+        device (str): "cpu" or "cuda".
+        tf32 (bool): whether convolutions round their operands to ten bits; on a GPU.
+        compiled (bool): by torch.compile, else as it stands.
+    """
     import torch
 
-    net, images = _torch_network(batch, layout)
+    net, images = _torch_network(batch, layout, device, tf32)
     net.eval()
+    net = torch.compile(net, mode="max-autotune-no-cudagraphs") if compiled else net
 
-    def run():
+    def step():
         with torch.inference_mode():
-            net(images)
+            return net(images)
 
-    return run
+    return _steps(step, lambda logits: logits.cpu(), device)
 
 
-def torch_training(batch, layout):
+def torch_training(batch, layout, device="cpu", tf32=False, compiled=False):
     """A training step of that CNN: forward, backward, optimizer."""
     import torch
 
-    net, images = _torch_network(batch, layout)
+    net, images = _torch_network(batch, layout, device, tf32)
     optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9, weight_decay=5e-4)
-    labels = torch.from_numpy(_labels(batch))
+    labels = torch.from_numpy(_labels(batch)).to(device)
+    net = torch.compile(net) if compiled else net
 
-    def run():
+    def step():
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(net(images), labels).backward()
+        loss = torch.nn.functional.cross_entropy(net(images), labels)
+        loss.backward()
         optimizer.step()
+        return loss
 
-    return run
+    return _steps(step, lambda loss: loss.detach().cpu(), device)
 
 
 def _quantised(bits, backend):
@@ -188,14 +210,30 @@ def _quantised(bits, backend):
     return occupy(resnet20(CLASSES, backend=backend), values, backend)
 
 
-def _torch_network(batch, layout):
+def _torch_network(batch, layout, device, tf32):
     import torch
 
     from benchmarks.torch_resnet import ResNet20
 
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise ImportError(name="torch with CUDA")
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True  # the fastest algorithm of each convolution
     layout = getattr(torch, layout)
-    return (ResNet20(CLASSES).to(memory_format=layout),
-            torch.from_numpy(_images(batch)).to(memory_format=layout))
+    return (ResNet20(CLASSES).to(device, memory_format=layout),
+            torch.from_numpy(_images(batch)).to(device, memory_format=layout))
+
+
+def _steps(step, wait, device):
+    """What makes one step on a CPU, several on a GPU, and waits for the last one's result."""
+    def run():
+        for _ in range(run.times - 1):
+            step()
+        wait(step())
+
+    run.times = 1 if device.upper() == "CPU" else STEPS
+    return run
 
 
 def _images(batch):

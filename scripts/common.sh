@@ -83,6 +83,7 @@ option() {
 choose_python() {
   if [[ -z "${VIRTUAL_ENV:-}" && -x "$root/.venv/bin/python" ]]; then
     python="$root/.venv/bin/python"
+    [[ ! -r "$root/.venv/gpu.sh" ]] || source "$root/.venv/gpu.sh"  # of set_up_gpu.sh
   else
     python="$(command -v python3 || command -v python)" ||
       fail "python3 is needed, please install Python 3.9 to 3.12"

@@ -71,6 +71,7 @@ def _set_device(device_target, device_id, run_distribute):
             ms.set_device(device_target, device_id)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].split(". Please")[0]
-        raise UserError(f"device_target {device_target} is not available on this machine: {reason}") from error
+        cure = "; bash scripts/set_up_gpu.sh, then source .venv/bin/activate" if device_target == "GPU" else ""
+        raise UserError(f"device_target {device_target} is not available on this machine: {reason}{cure}") from error
     finally:
         logging.disable(logging.NOTSET)

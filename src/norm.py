@@ -15,7 +15,7 @@
 """What stands behind a layer: batch norm, a shortcut and ReLU in one Cell, relu(batch_norm(x) + shortcut), or
 relu(batch_norm(x + shortcut)).
 
-In training on CPU all of it is one pass of a C++ kernel over memory, forward and backward. Norm, addition and ReLU as
+In training on CPU and GPU all of it is one pass of a kernel over memory, forward and backward. Norm, addition and ReLU as
 operators of their own read and write all activations three times, which takes half as long as the adder layers.
 """
 import mindspore as ms

@@ -107,6 +107,13 @@ def check_empty(library):
         assert (call(library.AdderFolded, x, w, vector, vector, geometry, like=dy) == 1).all()
         for mix in (0 * one, one / 2, one):
             assert not call(library.AdderWeightGrad, dy, x, w, mix, geometry, like=w).any()
+
+
+def check_empty_bytes(library):
+    """The same for the layer of bytes."""
+    for shapes in EMPTY:
+        x, w, dy = numbers(*shapes)
+        geometry, vector = geometry_of(*shapes[2:], 1, 1), np.ones(len(w), np.float32)
         bytes_x, bytes_w = np.zeros(np.array(x.shape)[[0, 2, 3, 1]], np.uint8), np.zeros(w.shape, np.uint8)
         like, top = dy.transpose(0, 2, 3, 1), np.array([255], np.float32)
         assert not call(library.AdderInt8, bytes_x, bytes_w, geometry, like=like, dtype=np.int32).any()
@@ -115,9 +122,9 @@ def check_empty(library):
         call(library.QuantiseInt8, x, top, geometry, like=bytes_x, dtype=np.uint8)
 
 
-def check_nan(library):
+def check_nan(library, cases=SHAPES):
     """What is NaN by the oracle is NaN, in every instruction set: nothing broken passes for sound."""
-    for shapes in SHAPES:
+    for shapes in cases:
         stride, padding = shapes[2:]
         for broken in range(3):  # x, w, dy
             tensors = numbers(*shapes)
@@ -160,6 +167,7 @@ def test_installed_library(library):
 
 def test_nothing_to_add(library):
     check_empty(library)
+    check_empty_bytes(library)
 
 
 def test_nan_is_never_hidden(library):

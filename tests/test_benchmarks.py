@@ -16,7 +16,7 @@ import sys
 
 import pytest
 
-from benchmarks import compare, plot
+from benchmarks import binding, compare, plot
 from src.errors import UserError
 
 
@@ -26,6 +26,7 @@ from src.errors import UserError
     (compare, ["--output", "nowhere/a.json"], "nowhere/a.json: there is no folder nowhere"),
     (compare, ["--output", "a.txt"], "output must be a file that ends in .json, not a.txt"),
     (compare, ["--turns", "3"], r"unrecognized arguments: --turns 3 \(see --help\)"),
+    (compare, ["--device_target", "GPU", "--parts", "quantised"], "the part quantised has no kernel on GPU: leave it out"),
     (plot, ["damaged.json", "a.png"], "damaged.json: no results of benchmarks.compare"),
     (plot, ["part.json", "a.png"], "part.json: the picture needs the parts networks, layers of benchmarks.compare"),
     (plot, ["part.json", "a.json"], "output must be a file that ends in .png, not a.json"),
@@ -38,3 +39,14 @@ def test_bad_input(tmp_path, monkeypatch, program, options, words):
     with pytest.raises(UserError, match=words):
         program.main()
     assert not (tmp_path / "a.png").exists()
+
+
+def test_no_gpu(monkeypatch):
+    """Said before anything is timed."""
+    def load(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(binding.ctypes, "CDLL", load)
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--device_target", "GPU"])
+    with pytest.raises(UserError, match="no NVIDIA GPU here: libcuda.so.1: cannot open"):
+        compare.main()

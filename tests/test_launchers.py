@@ -13,15 +13,18 @@
 # limitations under the License.
 # ============================================================================
 """Tests of the launchers in scripts/: copies of them, with recorders in place of the programs they start."""
+import importlib.util
 import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import mindspore
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -300,6 +303,55 @@ def test_quick_start_needs_python(run, repository, fake, broken, message):
     result = run("quick_start.sh", **fake | {"BROKEN": broken})
     assert (result.returncode, result.stderr) == (1, f"error: {message}\n")
     assert not (repository / ".venv").exists()
+
+
+DRIVER = '-c import ctypes, sys; sys.exit(ctypes.CDLL("libcuda.so.1").cuInit(0))'
+
+
+def test_set_up_gpu(run, repository, fake):
+    """The second time, there is nothing to install; the launchers, and activate, set the variables."""
+    for tool in ("chmod", "grep", "ln"):
+        (Path(fake["PATH"]) / tool).symlink_to(shutil.which(tool))
+    ahead = ["scripts/compile_ahead.py", "scripts/compile_ahead.py --try"]
+    first, *rest = set_up(repository, "scripts/requirements_gpu.txt")
+    for expected in ([first, rest[0], DRIVER, first, *rest, *ahead], [first, rest[0], DRIVER, *ahead]):
+        result = run("set_up_gpu.sh", **fake)
+        assert (result.returncode, result.stderr, record(fake)) == (0, "", expected)
+    venv = repository / ".venv"
+    assert subprocess.check_output([venv / "cuda/bin/nvcc", "--version"], text=True).endswith("release 11.6, V11.6.124\n")
+    assert (venv / "bin/activate").read_text().count("gpu.sh") == 2  # in one line
+    (venv / "bin/python").write_text('#!/bin/bash\necho "$CUDA_HOME $LD_LIBRARY_PATH $CUDA_CACHE_MAXSIZE"')
+    printed = run("run_eval.sh", **fake | {"VIRTUAL_ENV": "", "LD_LIBRARY_PATH": "/mine"}).stdout
+    assert printed == f"{venv}/cuda {venv}/cuda/lib:/mine 4294967296\n"
+
+
+def test_set_up_gpu_without_a_driver(run, repository, fake):
+    """Nothing is installed then."""
+    result = run("set_up_gpu.sh", **fake | {"BROKEN": "ctypes,"})
+    message = ("error: no NVIDIA GPU with a driver here: nvidia-smi has to show one, and LD_LIBRARY_PATH to name the folder "
+               "of libcuda.so.1\n")
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", message)
+    assert not (repository / ".venv").exists()
+    result = run("set_up_gpu.sh", "GPU", **fake)
+    assert result.returncode == 1 and result.stderr.startswith("error: unexpected argument GPU\nUsage: ")
+
+
+def test_compile_ahead():
+    """Its reading of MindSpore's library, which on a GPU is compiled; here there is nothing to do it."""
+    program = ROOT / "scripts" / "compile_ahead.py"
+    spec = importlib.util.spec_from_file_location("compile_ahead", program)
+    ahead = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(ahead)
+
+    def image(kind, size):
+        return struct.pack("<HHIQ", kind, 257, 64, size) + bytes(48 + size)
+
+    body = image(1, 100) + image(2, 300) + image(1, 20)
+    data = bytes(16) + ahead.MAGIC + struct.pack("<HHQ", 1, 16, len(body)) + body + ahead.MAGIC + bytes(50)
+    assert list(ahead.modules(data)) == [(16, 120)]
+    library = Path(mindspore.__file__).parent / "lib" / "plugin" / "gpu" / "libcuda_ops.so.11"
+    if library.exists():
+        assert len(list(ahead.modules(library.read_bytes()))) == 407
 
 
 def test_run_tests(run, repository, fake):

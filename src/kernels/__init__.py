@@ -37,14 +37,14 @@ def operation(name, backend="auto", *arguments, **options):
 
         dw = sum dy * (mix * (x - w) + (1 - mix) * sign(x - w)), where sign(0) is 0
 
-    The C++ kernel has more, see `src.kernels.operations`.
+    The kernels have more, see `src.kernels.operations`.
 
     Args:
         name (str): of the operation.
         backend (str): "composed" takes built-in MindSpore operators, which run everywhere and can be exported;
-            "kernel" takes the C++ kernel for CPU; "auto" takes the kernel on CPU where it can be built and the
-            composed form anywhere else, with one warning where a build failed; "unrolled" and "onnx" are
-            composed, with a forward pass for exported models, see `src.kernels.exported`.
+            "kernel" takes the C++ kernel for CPU or the CUDA kernel for GPU; "auto" takes the kernel where it can be
+            built and the composed form anywhere else, with one warning where a build failed; "unrolled" and "onnx"
+            are composed, with a forward pass for exported models, see `src.kernels.exported`.
         arguments, options: of the operation, for a layer its `Geometry`.
 
     Returns:
@@ -52,35 +52,37 @@ def operation(name, backend="auto", *arguments, **options):
 
     Raises:
         ValueError: unknown backend.
-        BuildError: "kernel" was asked for, and it cannot be built or the device is not a CPU.
+        BuildError: "kernel" was asked for, and it cannot be built, or there is none for the device.
     """
-    if _takes_kernel(backend):
-        return operations.OPERATIONS[name](*arguments, **options)
     if not has(name, backend):
         return None
+    if _takes_kernel(backend):
+        return operations.OPERATIONS[name](*arguments, **options)
     return composed.OPERATIONS[name](*arguments, form=backend, **options)
 
 
 def has(name, backend="auto"):
     """Whether a backend has an operation of its own of that name. Arguments and errors as those of `operation`."""
-    return name in (operations if _takes_kernel(backend) else composed).OPERATIONS
+    if _takes_kernel(backend):
+        return operations.has(name, ms.get_context("device_target"))
+    return name in composed.OPERATIONS
 
 
 def _takes_kernel(backend):
-    """Whether `backend` means the C++ kernel here. Raises as `operation`."""
+    """Whether `backend` means the kernel here. Raises as `operation`."""
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
-    on_cpu = ms.get_context("device_target") == "CPU"
-    if backend == "kernel" and not on_cpu:
-        raise BuildError("the adder kernel runs on device_target CPU only; choose backend auto or composed")
-    return backend == "kernel" or (backend == "auto" and on_cpu and _kernel_builds())
+    device = ms.get_context("device_target")
+    if backend == "kernel" and device not in operations.DEVICES:
+        raise BuildError("the adder kernel runs on device_target CPU or GPU only; choose backend auto or composed")
+    return backend == "kernel" or (backend == "auto" and device in operations.DEVICES and _kernel_builds(device))
 
 
 @functools.lru_cache(maxsize=None)
-def _kernel_builds():
+def _kernel_builds(device):
     """Whether the kernel is there, after one warning if it is not."""
     try:
-        operations.library_path()
+        operations.library_path(device)
     except BuildError as error:
         logging.getLogger(__name__).warning("adder kernel unavailable, using the slower composed form: %s", error)
         return False

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Builds the kernels' shared library from its C++ sources at first use, and keeps it in a cache."""
+"""Builds the kernels' shared libraries from their C++ sources at first use, and keeps what is built in a cache."""
 import concurrent.futures
 import contextlib
 import ctypes
@@ -29,6 +29,7 @@ from pathlib import Path
 
 from src.errors import UserError
 
+FOLDER = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-pthread", "-fPIC")
 
 
@@ -38,21 +39,21 @@ class BuildError(UserError):
 
 def cpu_library():
     """Return the library of all kernels for CPU, built as `library` does. Raises BuildError."""
-    return library(tuple(sorted(Path(__file__).parent.glob("*_cpu.cc"))))
+    return library(tuple(sorted(FOLDER.glob("*_cpu.cc"))))
+
+
+def gpu_library():
+    """Return the library that launches the kernels for GPU, which `device_code.ptx` gives. Raises BuildError."""
+    return library((*sorted(FOLDER.glob("*_gpu.cc")), FOLDER / "threads_cpu.cc"), name="adder_gpu")
 
 
 @functools.lru_cache(maxsize=None)
 def library(sources, headers=None, name="adder_cpu"):
     """Return the shared library of some C++ source files, built for this processor.
 
-    The name in the cache holds two digests. One is that of the sources and the headers, the flags and every macro that
-    the compiler predefines, which covers its version and the processor's instruction sets. The other is that of the
-    library's own content: what is damaged, or no library at all, is built anew. Nothing is taken from a folder or a
-    file that others may write.
-
-    The compiler is `$CXX` (default `g++`, else `c++`, else `clang++`), with arguments if need be; the cache is
-    `$XDG_CACHE_HOME/adderngd` (default `~/.cache/adderngd`) or, after a warning, a folder of the user's among the
-    temporary ones.
+    It is kept as by `cached`, for these sources and headers, these flags, and every macro that the compiler predefines,
+    which covers its version and the processor's instruction sets. The compiler is `$CXX` (default `g++`, else `c++`,
+    else `clang++`), with arguments if need be.
 
     Args:
         sources (tuple[Path]): the C++ files.
@@ -67,13 +68,33 @@ def library(sources, headers=None, name="adder_cpu"):
     """
     headers = headers or sources[0].parent
     command = [*_compiler(), *_processor_flags(), *FLAGS]
-    macros = _run([*command, "-dM", "-E", "-x", "c++", os.devnull])
+    macros = run([*command, "-dM", "-E", "-x", "c++", os.devnull])
     texts = [path.read_text("utf-8") for path in (*sources, *sorted(headers.glob("*.h")))]
-    stem = f"{name}-{_digest(chr(0).join([*command, macros, *texts]).encode())}"
-    reasons = []
+    return cached(name, [*command, macros, *texts], ".so",
+                  lambda folder: _compiled([*command, f"-I{headers}"], sources, folder))
+
+
+def cached(name, causes, suffix, make):
+    """Return a file from the cache, built there at first use.
+
+    Its name holds two digests. One is that of all that it is made from. The other is that of its own content: what is
+    damaged is built anew. Nothing is taken from a folder or a file that others may write. The cache is
+    `$XDG_CACHE_HOME/adderngd` (default `~/.cache/adderngd`) or, after a warning, a folder of the user's among the
+    temporary ones.
+
+    Args:
+        name (str): what the file's own name starts with.
+        causes (list[str]): all that it is made from.
+        suffix (str): of the file; ".so" is loaded before it is believed.
+        make: from a folder to a new file in it.
+
+    Raises:
+        BuildError: as `make` does, or no folder can be used.
+    """
+    stem, reasons = f"{name}-{_digest(chr(0).join(causes).encode())}", []
     for folder in _cache_folders():
         try:
-            found = _kept(folder, stem) or _built(folder, stem, [*command, f"-I{headers}"], sources)
+            found = _kept(folder, stem, suffix) or _built(folder, stem, suffix, make)
         except OSError as error:
             reasons.append(f"cannot use the cache folder {folder}: {error.strerror or error}")
             continue
@@ -84,23 +105,24 @@ def library(sources, headers=None, name="adder_cpu"):
 
 
 def _cache_folders():
-    """Where the library may be, the best place first. Without a home, `~` stays as it is, and is refused."""
+    """Where the cache may be, the best place first. Without a home, `~` stays as it is, and is refused."""
     yield Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "adderngd"
     with contextlib.suppress(FileNotFoundError):  # no temporary folder can be written
         yield Path(tempfile.gettempdir()) / f"adderngd-{os.getuid()}"
 
 
-def _kept(folder, stem):
-    """The library in a folder, or None. Raises OSError if the folder cannot be used."""
+def _kept(folder, stem, suffix):
+    """The file in a folder, or None. Raises OSError if the folder cannot be used."""
     if not folder.is_absolute():
         raise OSError("no absolute path")
     if ":" in str(folder):
         raise OSError("MindSpore takes no path with a colon")
     if folder.exists() and not _is_ours(folder):
         raise OSError("others may write to it")
-    for path in sorted(folder.glob(f"{stem}-*.so")):
+    for path in sorted(folder.glob(f"{stem}-*{suffix}")):
         if _is_sound(path):
-            ctypes.CDLL(str(path))  # where nothing may be executed, OSError
+            if suffix == ".so":
+                ctypes.CDLL(str(path))  # where nothing may be executed, OSError
             return path
     return None
 
@@ -117,19 +139,22 @@ def _is_sound(path):
             and path.stem.endswith(f"-{_digest(path.read_bytes())}"))
 
 
-def _built(folder, stem, command, sources):
-    """Build the library, in one process at a time; killed ones leave no lock, and what they left is removed here."""
+def _built(folder, stem, suffix, make):
+    """Build the file, in one process at a time; killed ones leave no lock, and what they left is removed here."""
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     with open(folder / ".lock", "a", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        found = _kept(folder, stem)
+        found = _kept(folder, stem, suffix)
         if found:
             return found
         for left in (*folder.glob(".build-*"), *folder.glob(f"{stem}-*")):
             _remove(left)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as temporary:
-            made = _compiled(command, sources, Path(temporary))
-            target = folder / f"{stem}-{_digest(made.read_bytes())}.so"
+            made = make(Path(temporary))
+            target = folder / f"{stem}-{_digest(made.read_bytes())}{suffix}"
+            with open(made, "rb") as file:
+                os.fsync(file.fileno())
+            made.chmod(0o644)  # whatever the umask: others may share the cache
             os.replace(made, target)
         return target
 
@@ -142,19 +167,16 @@ def _remove(path):
 
 
 def _compiled(command, sources, folder):
-    """Compile and link in a folder; return the library, which is on the disk and has been loaded."""
+    """Compile and link in a folder; return the library, which has been loaded."""
     objects, made = [str(folder / f"{source.stem}.o") for source in sources], folder / "library.so"
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        steps = [pool.submit(_run, [*command, "-c", str(source), "-o", output])
+        steps = [pool.submit(run, [*command, "-c", str(source), "-o", output])
                  for source, output in zip(sources, objects)]
     for step in steps:
         step.result()
-    _run([*command, "-shared", *objects, "-o", str(made)])
+    run([*command, "-shared", *objects, "-o", str(made)])
     if not made.is_file() or not made.stat().st_size:
         raise BuildError(f"{command[0]} wrote no library")
-    with open(made, "rb") as file:
-        os.fsync(file.fileno())
-    made.chmod(0o644)  # whatever the umask: others may share the cache
     ctypes.CDLL(str(made))
     return made
 
@@ -163,7 +185,7 @@ def _digest(content):
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _run(command):
+def run(command):
     """Run the compiler; return what it prints."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""The adder layer from built-in MindSpore operators: for Ascend, GPU, and wherever no compiler is.
+"""The adder layer from built-in MindSpore operators: for Ascend, and wherever no kernel can be built.
 
 Loops run over blocks of images and of window taps, so that filters x patches x positions never exist at once and what
 does exist stays in the processor's cache. Three peculiarities of MindSpore 2.8 shape the code. Operators that index on
@@ -35,7 +35,8 @@ from src.kernels.passes import Pass, equal_blocks
 from src.kernels.precision import Float32
 
 BLOCK_BYTES = 2 << 20  # of one temporary tensor
-LARGE_BLOCK_BYTES = 64 << 20  # the same where each iteration is dear: in PYNATIVE mode, on accelerators
+LARGE_BLOCK_BYTES = 64 << 20  # the same where each iteration is dear: in PYNATIVE mode
+DEVICE_BLOCK_BYTES = 512 << 20  # and dearer: on accelerators the host waits for the loop's condition
 
 
 def forward(geometry, form):
@@ -237,5 +238,8 @@ def windows(x, kernel, stride, padding):
 @ops.constexpr
 def block_count(items, outputs):
     """How many equal blocks of items to make, each within the limit for a value per item and output."""
-    cached = (ms.get_context("device_target"), ms.get_context("mode")) == ("CPU", ms.GRAPH_MODE)
-    return equal_blocks(items, max(1, (BLOCK_BYTES if cached else LARGE_BLOCK_BYTES) // (4 * outputs)))
+    if ms.get_context("device_target") != "CPU":
+        limit = DEVICE_BLOCK_BYTES
+    else:
+        limit = BLOCK_BYTES if ms.get_context("mode") == ms.GRAPH_MODE else LARGE_BLOCK_BYTES
+    return equal_blocks(items, max(1, limit // (4 * outputs)))

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""The functions of the C++ library as MindSpore operators: the only table of them.
+"""The functions of the C++ libraries as MindSpore operators: the only table of them.
 
-Layers in floats (`adder_*_cpu.cc`), layers in bytes (`adder_int8_cpu.cc`), batch norm (`batch_norm_cpu.cc`). Each entry of
-`OPERATIONS` makes the Cell of one operation; `F32`, `U8` and `I32` are the types of its inputs.
+Layers in floats (`adder_*`), layers in bytes (`adder_int8_*`), batch norm (`batch_norm_*`). Each entry of `OPERATIONS`
+makes the Cell of one operation; `F32`, `U8` and `I32` are the types of its inputs. The library is that of the device.
 """
 import ctypes
 import functools
@@ -25,7 +25,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops
 
-from src.kernels.build import BuildError, cpu_library
+from src.kernels import device_code
+from src.kernels.build import BuildError, cpu_library, gpu_library
 from src.kernels.geometry import Geometry, shape_of
 from src.kernels.precision import Float32
 
@@ -130,6 +131,14 @@ OPERATIONS = {"forward": forward, "input_grad": input_grad, "weight_grad": weigh
               "mixed_weight_grad": mixed_weight_grad, "folded": folded, "batch_norm": batch_norm,
               "batch_norm_grad": batch_norm_grad, "int8_responses": int8_responses, "int8_folded": int8_folded,
               "int8_quantised": int8_quantised}
+DEVICES = ("CPU", "GPU")
+ON_CPU_ONLY = ("int8_responses", "int8_folded", "int8_quantised")
+NVIDIA_DRIVER = "libcuda.so.1"
+
+
+def has(name, device):
+    """Whether a device's library has an operation."""
+    return name in OPERATIONS and (device == "CPU" or name not in ON_CPU_ONLY)
 
 
 class Kernel(Float32):
@@ -152,7 +161,7 @@ class Kernel(Float32):
         super().__init__()
         self.constants = (*constants, shape_of(*sizes))
         types = _Types(inputs, optional, outputs, len(self.constants))
-        self.kernel = ops.Custom(f"{library_path()}:{function}", shapes, types, func_type="aot")
+        self.kernel = ops.Custom(f"{library_path(ms.get_context('device_target'))}:{function}", shapes, types, func_type="aot")
 
     def construct(self, *tensors):
         return self.kernel(*tensors, *self.constants)
@@ -176,14 +185,26 @@ class _Types:
 
 
 @functools.lru_cache(maxsize=None)
-def library_path():
-    """The library, built if need be. Raises BuildError."""
-    path = cpu_library()
+def library_path(device):
+    """The library for "CPU" or "GPU", built if need be, and ready. Raises BuildError."""
+    path = cpu_library() if device == "CPU" else gpu_library()
+    library = ctypes.CDLL(str(path))  # MindSpore's is the same, loaded once
     try:
-        ctypes.CDLL(str(path)).SetThreads(ctypes.c_int64(thread_count()))  # MindSpore's is the same, loaded once
+        if device == "CPU":
+            library.SetThreads(ctypes.c_int64(thread_count()))
+        else:
+            _open_driver(library.OpenDriver)
     except AttributeError as error:  # of a compiler that compiles nothing
         raise BuildError(f"the compiled kernel lacks its functions: {error}") from error
     return path
+
+
+def _open_driver(function):
+    """Give the driver the kernels for the device that MindSpore has been told. Raises BuildError."""
+    function.restype = ctypes.c_char_p
+    message = function(NVIDIA_DRIVER.encode(), device_code.ptx().read_bytes(), ms.get_context("device_id"))
+    if message:
+        raise BuildError(message.decode(errors="replace"))
 
 
 def thread_count():
