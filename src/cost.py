@@ -154,8 +154,7 @@ def main():
     arguments = parser.parse_args()
     check_range("class_num", arguments.class_num, 1, networks.MOST_CLASSES)
     network = networks.NETWORKS[arguments.network]
-    n = count(networks.create(arguments.network, arguments.class_num), network.channels,
-              network.size)
+    n = count(networks.create(arguments.network, arguments.class_num), network.channels, network.size)
     print(f"{arguments.network}, {arguments.class_num} classes, an image of {' x '.join(map(str, network.size))}: "
           f"{n.inner / 1e6:.2f} M pairs (x, w) in adder layers, {n.outer / 1e6:.2f} M in convolutions")
     rows = [("cnn", number) for number in MULTIPLICATION if number in BITS] + [("bnn", "1 bit")]
