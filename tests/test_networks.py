@@ -42,8 +42,8 @@ from src.quant.cells import occupy
 
 
 def bottlenecks(class_num, layer="l1", in_channels=3, **options):
-    """All that ResNet-18 and -50 have, in few layers."""
-    return ResNet(class_num, Bottleneck, (1, 2, 1, 1), (16, 16, 32, 64), in_channels, *sockets(layer, **options))
+    """All that ResNet-18 and -50 have, in few layers; the first block adds what the pool gives, as in ResNet-18."""
+    return ResNet(class_num, Bottleneck, (1, 1, 1, 1), (64, 16, 32, 64), in_channels, *sockets(layer, **options))
 
 
 # What the parametrised tests take: of other networks, few layers have all that these have not, in a moment.
