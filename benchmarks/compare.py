@@ -76,8 +76,9 @@ def main():
     parser.add_argument("--device_target", default="CPU", choices=("CPU", "GPU"))
     arguments = parser.parse_args()
     check(arguments)
-    results = {"machine": machine(arguments.device_target), "settings": {
-        key: value for key, value in vars(arguments).items() if key != "output"}, "peak": peaks(arguments.device_target)}
+    settings = {key: value for key, value in vars(arguments).items() if key != "output"}
+    results = {"machine": machine(arguments.device_target), "settings": settings,
+               "peak": peaks(arguments.device_target)}
     print(describe(results), flush=True)
     for part in arguments.parts:
         results[part] = PARTS[part](arguments, results["peak"])
@@ -215,7 +216,8 @@ def describe(results):
     info, rates = results["machine"], {name: 1e-9 * rate for name, rate in results["peak"].items()}
     versions = ", ".join(f"{name} {version or 'not installed'}" for name, version in info["versions"].items())
     return (f"{info['date']}, {info.get('gpu', info['processor'])}, {info['threads']} threads, {versions}\n"
-            f"limits of {'the GPU' if 'gpu' in info else 'a core'}, G/s: multiply-add {rates['multiply_add']:.1f}, forward {rates['forward']:.1f}, "
+            f"limits of {'the GPU' if 'gpu' in info else 'a core'}, G/s: multiply-add {rates['multiply_add']:.1f}, "
+            f"forward {rates['forward']:.1f}, "
             f"input gradient {rates['input_grad']:.1f}, weight gradient {rates['weight_grad']:.1f}")
 
 
