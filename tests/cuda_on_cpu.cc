@@ -12,9 +12,9 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 // ============================================================================
-// A stand-in for NVIDIA's driver that runs kernels on a CPU: the threads of a block are fibers, which take turns at
-// each barrier. Device memory is the host's. Shared memory, and what is allocated, is NaN at first; a block that writes
-// behind its shared memory ends the process.
+// A stand-in for NVIDIA's driver that runs kernels on a CPU: the threads of a block are fibers, which take turns from
+// barrier to barrier, from the first to the last and back, since no result may depend on it. Device memory is the host's.
+// Shared memory, and what is allocated, is NaN at first; a block that writes behind its shared memory ends the process.
 
 #include <dlfcn.h>
 #include <ucontext.h>
@@ -66,9 +66,11 @@ void RunBlock(int threads, size_t shared) {
     fiber.context.uc_link = &scheduler;
     makecontext(&fiber.context, RunThread, 0);
   }
-  for (bool waiting = true; waiting;) {
+  bool waiting = true;
+  for (bool backwards = false; waiting; backwards = !backwards) {
     waiting = false;
-    for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) {
+    for (int i = 0; i < threads; ++i) {
+      threadIdx.x = backwards ? threads - 1 - i : i;
       Fiber &fiber = fibers[threadIdx.x];
       if (!fiber.done) swapcontext(&scheduler, &fiber.context);
       waiting |= !fiber.done;
