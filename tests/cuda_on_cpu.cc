@@ -13,7 +13,7 @@
 // limitations under the License.
 // ============================================================================
 // A stand-in for NVIDIA's driver that runs kernels on a CPU: the threads of a block are fibers, which take turns from
-// barrier to barrier, from the first to the last and back, since no result may depend on it. Device memory is the host's.
+// barrier to barrier, from the first to the last and back: no result may depend on it. Device memory is the host's.
 // Shared memory, and what is allocated, is NaN at first; a block that writes behind its shared memory ends the process.
 
 #include <dlfcn.h>
