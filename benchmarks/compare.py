@@ -55,6 +55,7 @@ LARGE_LAYERS = {  # of ImageNet networks
     "3x3, 512 to 512, 7x7": ((512, 7, 7), (512, 512, 3, 3), 1, 1),
 }
 FUNCTIONS = {"forward": "AdderForward", "input_grad": "AdderInputGrad", "weight_grad": "AdderWeightGrad"}
+ON_CPU_ONLY = ("quantised", "exported")  # parts
 LAYOUTS = {"torch CNN, channels last": "channels_last", "torch CNN, NCHW": "contiguous_format"}
 PEERS = {  # arguments of the CNNs in PyTorch behind the batch, by device
     "CPU": {name: (layout,) for name, layout in LAYOUTS.items()},
@@ -94,10 +95,11 @@ def check(arguments):
     if arguments.output:
         check_output(arguments.output, ".json")
     on_gpu = arguments.device_target == "GPU"
-    arguments.parts = arguments.parts or [part for part in PARTS if not on_gpu or part != "quantised"]
+    arguments.parts = arguments.parts or [part for part in PARTS if not on_gpu or part not in ON_CPU_ONLY]
     if on_gpu:
-        if "quantised" in arguments.parts:
-            raise UserError("the part quantised has no kernel on GPU: leave it out of --parts")
+        for part in ON_CPU_ONLY:
+            if part in arguments.parts:
+                raise UserError(f"the part {part} runs on CPU only: leave it out of --parts")
         try:
             Gpu()
         except OSError as error:
