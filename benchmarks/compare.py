@@ -55,6 +55,7 @@ LARGE_LAYERS = {  # of ImageNet networks
     "3x3, 512 to 512, 7x7": ((512, 7, 7), (512, 512, 3, 3), 1, 1),
 }
 FUNCTIONS = {"forward": "AdderForward", "input_grad": "AdderInputGrad", "weight_grad": "AdderWeightGrad"}
+ON_CPU_ONLY = ("quantised", "exported")  # parts
 LAYOUTS = {"torch CNN, channels last": "channels_last", "torch CNN, NCHW": "contiguous_format"}
 PEERS = {  # arguments of the CNNs in PyTorch behind the batch, by device
     "CPU": {name: (layout,) for name, layout in LAYOUTS.items()},
@@ -77,8 +78,9 @@ def main():
     parser.add_argument("--device_target", default="CPU", choices=("CPU", "GPU"))
     arguments = parser.parse_args()
     check(arguments)
-    results = {"machine": machine(arguments.device_target), "settings": {
-        key: value for key, value in vars(arguments).items() if key != "output"}, "peak": peaks(arguments.device_target)}
+    settings = {key: value for key, value in vars(arguments).items() if key != "output"}
+    results = {"machine": machine(arguments.device_target), "settings": settings,
+               "peak": peaks(arguments.device_target)}
     print(describe(results), flush=True)
     for part in arguments.parts:
         results[part] = PARTS[part](arguments, results["peak"])
@@ -96,8 +98,9 @@ def check(arguments):
     on_gpu = arguments.device_target == "GPU"
     arguments.parts = arguments.parts or [part for part in PARTS if not on_gpu or part not in ON_CPU_ONLY]
     if on_gpu:
-        for part in set(arguments.parts).intersection(ON_CPU_ONLY):
-            raise UserError(f"the part {part} is for CPU only: leave it out of --parts")
+        for part in ON_CPU_ONLY:
+            if part in arguments.parts:
+                raise UserError(f"the part {part} runs on CPU only: leave it out of --parts")
         try:
             Gpu()
         except OSError as error:
@@ -170,7 +173,6 @@ def growth(arguments, peak):
 
 PARTS = {"networks": networks, "quantised": quantised, "composed": composed, "exported": exported, "layers": layers,
          "growth": growth}
-ON_CPU_ONLY = ("quantised", "exported")
 
 
 def _layers(shapes, batch, arguments, peak):
@@ -229,7 +231,8 @@ def describe(results):
     info, rates = results["machine"], {name: 1e-9 * rate for name, rate in results["peak"].items()}
     versions = ", ".join(f"{name} {version or 'not installed'}" for name, version in info["versions"].items())
     return (f"{info['date']}, {info.get('gpu', info['processor'])}, {info['threads']} threads, {versions}\n"
-            f"limits of {'the GPU' if 'gpu' in info else 'a core'}, G/s: multiply-add {rates['multiply_add']:.1f}, forward {rates['forward']:.1f}, "
+            f"limits of {'the GPU' if 'gpu' in info else 'a core'}, G/s: multiply-add {rates['multiply_add']:.1f}, "
+            f"forward {rates['forward']:.1f}, "
             f"input gradient {rates['input_grad']:.1f}, weight gradient {rates['weight_grad']:.1f}")
 
 

@@ -12,9 +12,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-# All that is to be known of a GPU, in one go of less than ten minutes behind scripts/set_up_gpu.sh: tests, accuracy, speed,
-# training, resuming. What each step prints goes to OUTPUT/STEP.log, times and exit codes to OUTPUT/summary.txt, tables to
-# OUTPUT/results_gpu.json. The most important comes first; a step that fails or takes too long ends alone.
+# All that is to be known of a GPU, behind scripts/set_up_gpu.sh: tests, accuracy, speed, training, resuming. What each
+# step prints goes to OUTPUT/STEP.log, times and exit codes to OUTPUT/summary.txt, tables to OUTPUT/*_gpu.json. The most
+# important comes first; a step that fails or takes too long ends alone, and all of them within some ten minutes.
 source "$(dirname -- "${BASH_SOURCE[0]}")/../scripts/common.sh"
 usage="OUTPUT [DATA_PATH]"
 [[ $# -ge 1 && $# -le 2 ]] || { echo "Usage: bash benchmarks/${0##*/} $usage" >&2; exit 1; }
@@ -43,7 +43,8 @@ while process.poll() is None and not (rows.exists() and rows.stat().st_mtime > b
 process.send_signal(signal.SIGINT)
 sys.exit(process.wait() not in (0, 130))'
 
-gpu=(--device_target GPU) cifar=(--dataset cifar100 --data_path "$data") small=(--dataset synthetic --data_path "$output/data")
+gpu=(--device_target GPU)
+cifar=(--dataset cifar100 --data_path "$data") small=(--dataset synthetic --data_path "$output/data")
 evaluation=(eval.py "${gpu[@]}" --checkpoint_file_path ckpt --eval_dataset_path "$data")
 training=(train.py "${gpu[@]}" --eval_interval 1000)
 compare=(-m benchmarks.compare "${gpu[@]}" --rounds 5)

@@ -16,9 +16,9 @@
 
     python scripts/compile_ahead.py
 
-MindSpore's library holds 407 modules of PTX, and an old CUDA runtime that loads all of them at the first call. The results
-take 350 MB: CUDA_CACHE_MAXSIZE has to allow that here and wherever MindSpore runs, see scripts/set_up_gpu.sh. With --try it
-runs an operator of MindSpore's and builds the kernels of this project instead.
+MindSpore's library holds 407 modules of PTX, and an old CUDA runtime that loads all of them at the first call. The
+results take 350 MB: CUDA_CACHE_MAXSIZE has to allow that here and wherever MindSpore runs, see scripts/set_up_gpu.sh.
+With --try it runs an operator of MindSpore's and builds the kernels of this project instead.
 """
 import ctypes
 import importlib.util

@@ -20,8 +20,9 @@ usage="(it takes no arguments)"
 read_arguments -- "$@"
 [[ $# -eq 0 ]] || wrong "unexpected argument $1"
 find_base
-"$base" -c 'import ctypes, sys; sys.exit(ctypes.CDLL("libcuda.so.1").cuInit(0))' 2>/dev/null ||
-  fail "no NVIDIA GPU with a driver here: nvidia-smi has to show one, and LD_LIBRARY_PATH to name the folder of libcuda.so.1"
+driver=libcuda.so.1
+"$base" -c "import ctypes, sys; sys.exit(ctypes.CDLL('$driver').cuInit(0))" 2>/dev/null ||
+  fail "no NVIDIA GPU with a driver here: nvidia-smi has to show one, and LD_LIBRARY_PATH to name the folder of $driver"
 set_up scripts/requirements_gpu.txt
 cuda="$root/.venv/cuda"
 mkdir -p -- "$cuda/bin" "$cuda/lib"

@@ -15,8 +15,8 @@
 """What stands behind a layer: batch norm, a shortcut and ReLU in one Cell, relu(batch_norm(x) + shortcut), or
 relu(batch_norm(x + shortcut)).
 
-In training on CPU and GPU all of it is one pass of a kernel over memory, forward and backward. Norm, addition and ReLU as
-operators of their own read and write all activations three times, which takes half as long as the adder layers.
+In training on CPU and GPU a kernel does all of it in one pass over memory, forward and backward. Norm, addition and
+ReLU as operators of their own read and write all activations three times, which takes half as long as the adder layers.
 """
 import mindspore as ms
 import numpy as np

@@ -12,9 +12,9 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 // ============================================================================
-// A stand-in for NVIDIA's driver that runs kernels on a CPU: the threads of a block are fibers, which take turns at each
-// barrier. Device memory is the host's. Shared memory, and what is allocated, is NaN at first; a block that writes behind
-// its shared memory ends the process.
+// A stand-in for NVIDIA's driver that runs kernels on a CPU: the threads of a block are fibers, which take turns from
+// barrier to barrier, from the first to the last and back: no result may depend on it. Device memory is the host's.
+// Shared memory, and what is allocated, is NaN at first; a block that writes behind its shared memory ends the process.
 
 #include <dlfcn.h>
 #include <ucontext.h>
@@ -66,9 +66,11 @@ void RunBlock(int threads, size_t shared) {
     fiber.context.uc_link = &scheduler;
     makecontext(&fiber.context, RunThread, 0);
   }
-  for (bool waiting = true; waiting;) {
+  bool waiting = true;
+  for (bool backwards = false; waiting; backwards = !backwards) {
     waiting = false;
-    for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) {
+    for (int i = 0; i < threads; ++i) {
+      threadIdx.x = backwards ? threads - 1 - i : i;
       Fiber &fiber = fibers[threadIdx.x];
       if (!fiber.done) swapcontext(&scheduler, &fiber.context);
       waiting |= !fiber.done;
@@ -87,8 +89,8 @@ void __syncthreads() { swapcontext(&fibers[threadIdx.x].context, &scheduler); }
 
 extern "C" {
 
-// All launches since the last call, a line each: kernel, blocks, threads of a block, bytes of its shared memory. From now
-// on kernels run, or do not.
+// All launches since the last call, a line each: kernel, blocks, threads of a block, bytes of its shared memory. From
+// now on kernels run, or do not.
 const char *Launches(bool run) {
   static std::string last;
   running = run;
@@ -104,8 +106,22 @@ int cuDeviceGetDefaultMemPool(void **, int) { return 0; }
 int cuMemPoolSetAttribute(void *, int, void *) { return 0; }
 int cuCtxPushCurrent_v2(void *) { return 0; }
 int cuCtxPopCurrent_v2(void **) { return 0; }
-int cuGetErrorString(int code, const char **text) { return *text = code == 101 ? "invalid device ordinal" : nullptr, 0; }
+int cuGetErrorString(int code, const char **text) {
+  *text = code == 101 ? "invalid device ordinal" : nullptr;
+  return 0;
+}
 int cuModuleLoadData(void **, const void *ptx) { return *static_cast<const char *>(ptx) ? 0 : 218; }
+
+// What benchmarks/binding.py calls besides.
+int cuCtxSetCurrent(void *) { return 0; }
+int cuCtxSynchronize() { return 0; }
+int cuDeviceGetName(char *name, int size, int) { return std::snprintf(name, size, "a CPU"), 0; }
+int cuDriverGetVersion(int *version) { return *version = 12040, 0; }
+int cuMemAlloc_v2(void **data, size_t size) { return *data = std::malloc(size), 0; }
+int cuMemFree_v2(void *data) { return std::free(data), 0; }
+int cuMemcpyHtoD_v2(void *to, const void *from, size_t size) { return std::memcpy(to, from, size), 0; }
+int cuMemcpyDtoH_v2(void *to, const void *from, size_t size) { return std::memcpy(to, from, size), 0; }
+
 int cuMemFreeAsync(float *data, void *) { return std::free(data), 0; }
 int cuMemAllocAsync(float **data, size_t size, void *) {
   *data = static_cast<float *>(std::malloc(size));
@@ -118,7 +134,7 @@ int cuModuleGetFunction(void **function, void *, const char *name) {
   *function = dlsym(dlopen(self.dli_fname, RTLD_NOW), name);
   return *function ? 0 : 500;
 }
-int cuFuncSetAttribute(void *, int attribute, int value) { return attribute == 8 && value <= kSharedSize ? 0 : 1; }
+int cuFuncSetAttribute(void *, int attribute, int value) { return attribute != 8 || value > kSharedSize; }
 int cuLaunchKernel(void *function, unsigned blocks, unsigned, unsigned, unsigned threads, unsigned, unsigned,
                    unsigned shared, void *, void **arguments, void **) {
   if (threads < 1 || threads > fibers.size() || shared > kSharedSize) return 1;

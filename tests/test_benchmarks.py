@@ -26,7 +26,7 @@ from src.errors import UserError
     (compare, ["--output", "nowhere/a.json"], "nowhere/a.json: there is no folder nowhere"),
     (compare, ["--output", "a.txt"], "output must be a file that ends in .json, not a.txt"),
     (compare, ["--turns", "3"], r"unrecognized arguments: --turns 3 \(see --help\)"),
-    (compare, ["--device_target", "GPU", "--parts", "quantised"], "the part quantised is for CPU only: leave it out"),
+    (compare, ["--device_target", "GPU", "--parts", "quantised"], "the part quantised runs on CPU only"),
     (plot, ["damaged.json", "a.png"], "damaged.json: no results of benchmarks.compare"),
     (plot, ["part.json", "a.png"], "part.json: the picture needs the parts networks, layers of benchmarks.compare"),
     (plot, ["part.json", "a.json"], "output must be a file that ends in .png, not a.json"),

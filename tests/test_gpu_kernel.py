@@ -13,8 +13,8 @@
 # limitations under the License.
 # ============================================================================
 """The cost report: operations counted by hand, the papers' prices, and its command line."""
-"""The kernels for GPU: run on a CPU through a stand-in for NVIDIA's driver, compiled to PTX, and, with `python -m pytest
--m gpu`, on a GPU. All are compared with float64 by the functions that the kernels for CPU are compared by."""
+"""The kernels for GPU: on a CPU through a stand-in for NVIDIA's driver, compiled to PTX, and, with `python -m pytest -m
+gpu`, on a GPU. They are compared with float64 by what the kernels for CPU are compared by."""
 import ctypes
 import functools
 import importlib.util
@@ -30,16 +30,19 @@ import test_adder_kernel
 import test_batch_norm_kernel
 from test_adder_kernel import geometry_of, numbers
 
-from benchmarks.binding import OnGpu, bind
+from benchmarks import contestants
+from benchmarks.binding import Gpu, OnGpu, bind
 from src import kernels
+from src.adder import AdderOp
 from src.kernels import Geometry, build, device_code, operations
 
 KERNELS = Path(build.__file__).parent
 TESTS = Path(__file__).parent
-# Enough blocks for threads that have many positions; windows that leave room for one position, and for one channel; more
-# filters and channels than a block has.
-SHAPES = [*test_adder_kernel.SHAPES, ((1, 528 * 2, 4, 3), (528 * 3, 2, 2, 2), 1, 0), ((1, 2, 30, 31), (3, 2, 29, 29), 1, 1),
-          ((2, 130, 3, 3), (5, 130, 1, 1), 1, 0), ((3, 70, 4, 4), (71, 70, 3, 3), 2, 1)]
+# Enough blocks for threads that have many positions; windows that leave room for one position, and for one channel;
+# more filters and channels than a block has.
+SHAPES = [*test_adder_kernel.SHAPES, ((1, 528 * 2, 4, 3), (528 * 3, 2, 2, 2), 1, 0),
+          ((1, 2, 30, 31), (3, 2, 29, 29), 1, 1), ((2, 130, 3, 3), (5, 130, 1, 1), 1, 0),
+          ((3, 70, 4, 4), (71, 70, 3, 3), 2, 1)]
 CHECKS = {f"adder {shapes}": functools.partial(test_adder_kernel.check_adder, cases=[shapes]) for shapes in SHAPES}
 CHECKS |= {f"NaN {shapes}": functools.partial(test_adder_kernel.check_nan, cases=[shapes])
            for shapes in (SHAPES[1], SHAPES[3], SHAPES[8], SHAPES[11], SHAPES[13])}
@@ -83,6 +86,18 @@ def test_on_a_cpu(library, check):
     check(library)
 
 
+def test_tools_on_a_cpu(on_gpu, driver, library, monkeypatch):
+    """What brings arrays to a GPU and back, and the layers of the benchmarks, which need it."""
+    del on_gpu
+    monkeypatch.setattr(operations, "NVIDIA_DRIVER", str(driver))
+    assert Gpu().name == "a CPU, driver for CUDA 12.4"
+    test_adder_kernel.check_adder(OnGpu(library), SHAPES[1:2])
+    for function in ("AdderForward", "AdderInputGrad", "AdderWeightGrad"):
+        run = contestants.adder_layer(*SHAPES[1], function, "GPU")
+        run()
+        assert run.times == contestants.STEPS
+
+
 def test_large_windows(library, capfd):
     """What fits no multiprocessor is refused by one line."""
     x, y = np.zeros((1, 1, 200, 200), np.float32), np.zeros((1, 1, 1, 1), np.float32)
@@ -106,11 +121,12 @@ def test_launches(library, driver, shapes):
     at once, whole warps."""
     x, w, dy = (np.broadcast_to(np.float32(0), value) for value in shapes_of(*shapes))
     mix, geometry = np.ones(1, np.float32), geometry_of(*shapes[2:], 1)
-    for function, inputs in ((library.AdderForward, (x, w, geometry, dy)), (library.AdderInputGrad, (dy, x, w, geometry, x)),
-                             (library.AdderWeightGrad, (dy, x, w, mix, geometry, w))):
-        for name, blocks, threads, shared in launches(driver, function, *inputs):
-            assert threads % 32 == 0 and 96 <= threads <= 128 and shared <= 48 << 10, name
-            assert blocks >= 250 or name.startswith("Combine"), name
+    calls = [*launches(driver, library.AdderForward, x, w, geometry, dy),
+             *launches(driver, library.AdderInputGrad, dy, x, w, geometry, x),
+             *launches(driver, library.AdderWeightGrad, dy, x, w, mix, geometry, w)]
+    for name, blocks, threads, shared in calls:
+        assert threads % 32 == 0 and 96 <= threads <= 128 and shared <= 48 << 10, name
+        assert blocks >= 250 or name.startswith("Combine"), name
 
 
 def shapes_of(x, w, stride, padding):
@@ -120,7 +136,8 @@ def shapes_of(x, w, stride, padding):
 
 def test_large_networks_fit(library, driver):
     """Shapes alone decide: nothing overflows."""
-    x, w, dy = (np.broadcast_to(np.float32(0), value) for value in shapes_of((64, 64, 1024, 1024), (128, 64, 3, 3), 1, 1))
+    shapes = (64, 64, 1024, 1024), (128, 64, 3, 3), 1, 1
+    x, w, dy = (np.broadcast_to(np.float32(0), value) for value in shapes_of(*shapes))
     assert launches(driver, library.AdderForward, x, w, geometry_of(1, 1, 1), dy)[0][1] > 1 << 16
 
 
@@ -262,7 +279,6 @@ def test_layer_in_mindspore(gpu, mode, shapes):
     ms.set_context(mode=mode)
     (x, w, dy), (stride, padding) = numbers(*shapes), shapes[2:]
     group = x.shape[1] // w.shape[1]
-    from src.adder import AdderOp  # what it needs is there now
     op = AdderOp(stride, padding, 0, "kernel", group=group)
     y, (dx, dw) = ms.value_and_grad(lambda x, w: (op(x, w) * ms.Tensor(dy)).sum(), (0, 1))(ms.Tensor(x), ms.Tensor(w))
     assert np.isfinite(y.asnumpy())

@@ -305,7 +305,7 @@ def test_quick_start_needs_python(run, repository, fake, broken, message):
     assert not (repository / ".venv").exists()
 
 
-DRIVER = '-c import ctypes, sys; sys.exit(ctypes.CDLL("libcuda.so.1").cuInit(0))'
+DRIVER = "-c import ctypes, sys; sys.exit(ctypes.CDLL('libcuda.so.1').cuInit(0))"
 
 
 def test_set_up_gpu(run, repository, fake):
@@ -318,7 +318,7 @@ def test_set_up_gpu(run, repository, fake):
         result = run("set_up_gpu.sh", **fake)
         assert (result.returncode, result.stderr, record(fake)) == (0, "", expected)
     venv = repository / ".venv"
-    assert subprocess.check_output([venv / "cuda/bin/nvcc", "--version"], text=True).endswith("release 11.6, V11.6.124\n")
+    assert "release 11.6, " in subprocess.check_output([venv / "cuda/bin/nvcc", "--version"], text=True)
     assert (venv / "bin/activate").read_text().count("gpu.sh") == 2  # in one line
     (venv / "bin/python").write_text('#!/bin/bash\necho "$CUDA_HOME $LD_LIBRARY_PATH $CUDA_CACHE_MAXSIZE"')
     printed = run("run_eval.sh", **fake | {"VIRTUAL_ENV": "", "LD_LIBRARY_PATH": "/mine"}).stdout
@@ -328,8 +328,8 @@ def test_set_up_gpu(run, repository, fake):
 def test_set_up_gpu_without_a_driver(run, repository, fake):
     """Nothing is installed then."""
     result = run("set_up_gpu.sh", **fake | {"BROKEN": "ctypes,"})
-    message = ("error: no NVIDIA GPU with a driver here: nvidia-smi has to show one, and LD_LIBRARY_PATH to name the folder "
-               "of libcuda.so.1\n")
+    message = ("error: no NVIDIA GPU with a driver here: nvidia-smi has to show one, and LD_LIBRARY_PATH to name the "
+               "folder of libcuda.so.1\n")
     assert (result.returncode, result.stdout, result.stderr) == (1, "", message)
     assert not (repository / ".venv").exists()
     result = run("set_up_gpu.sh", "GPU", **fake)

@@ -176,8 +176,9 @@ def test_tree_in_the_readme_is_the_tree():
     """The listing names every file of the product, every folder, and no file that is not there."""
     (listing,) = blocks(READMES["README.md"], "text")
     named = set(re.findall(r"[\w.]+", listing))
-    files = {path for pattern in ("*.py", "*.yaml", "scripts/*.sh", "src/*.py", "src/*/*.py", "src/kernels/*.*", "benchmarks/*.py",
-                                  "benchmarks/*.cc") for path in ROOT.glob(pattern) if path.is_file()}
+    patterns = ("*.py", "*.yaml", "scripts/*.*", "src/*.py", "src/*/*.py", "src/kernels/*.*", "benchmarks/*.py",
+                "benchmarks/*.cc", "benchmarks/*.cu", "benchmarks/*.sh")
+    files = {path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}
     for path in files:
         assert path.name in named or path.name == "__init__.py", path
     for path in (*ROOT.glob("*/"), *ROOT.glob("src/*/")):

@@ -44,8 +44,9 @@ __device__ inline void Forward(const Call &call) {
 #pragma unroll
   for (int p = 0; p < kPositions; ++p) {
     const Place place = PlaceOf(tiles, p * call.along + along);
-    const int at = (place.image * window.rows + place.row * call.stride) * window.columns + place.column * call.stride;
-    from[p] = (call.planes * area * pitch + (place.image < tiles.images ? at : 0)) * kBytes;
+    const int row = place.image * window.rows + place.row * call.stride;
+    const int at = place.image < tiles.images ? row * window.columns + place.column * call.stride : 0;
+    from[p] = (call.planes * area * pitch + at) * kBytes;
   }
   window.Locate(call.batch, table);
   __syncthreads();
@@ -53,7 +54,8 @@ __device__ inline void Forward(const Call &call) {
   float sum[kPositions][kFilters] = {};
   Pipeline((call.channels + call.planes - 1) / call.planes, buffers, buffer_size, [&](int step, float *buffer) {
     const int first = step * call.planes, count = min(call.planes, call.channels - first), taps = count * area;
-    StagePlanes(table, size, x + static_cast<long long>(first) * plane, plane, count, buffer + call.planes * area * pitch);
+    StagePlanes(table, size, x + static_cast<long long>(first) * plane, plane, count,
+                buffer + call.planes * area * pitch);
     for (int f = threadIdx.x / 32; f < wide; f += blockDim.x / 32)
       for (int t = threadIdx.x % 32; t < taps; t += 32)
         CopyAsync(buffer + t * pitch + f, w + (f * call.channels + first) * area + t, first_filter + f < call.filters);

@@ -12,8 +12,8 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 // ============================================================================
-// The adder layer's functions on a GPU, by the names and with the tensors of those on CPU, see adder_*_cpu.cc. They launch
-// the kernels of *_gpu.cu on MindSpore's stream and do not wait.
+// The adder layer's functions on a GPU, by the names and with the tensors of those on CPU, see adder_*_cpu.cc. They
+// launch the kernels of *_gpu.cu on MindSpore's stream and do not wait.
 
 #include <string>
 

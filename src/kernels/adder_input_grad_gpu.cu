@@ -39,7 +39,8 @@ __device__ inline void InputGrad(const Call &call) {
   const Tiles &tiles = call.tiles;  // of a phase's inputs
   int block = blockIdx.x;
   const int tile = block % tiles.count, lane_tile = (block /= tiles.count) % call.lane_tiles;
-  const int group = (block /= call.lane_tiles) % call.groups, phase = call.stride * call.stride - 1 - block / call.groups;
+  const int group = (block /= call.lane_tiles) % call.groups;
+  const int phase = call.stride * call.stride - 1 - block / call.groups;
   const int row_offset = phase / call.stride, column_offset = phase % call.stride;
   const Phase down = PhaseOf(call, row_offset), across = PhaseOf(call, column_offset);
   const int wide = call.lanes * kChannels, pitch = PitchOf(wide), area = call.kernel * call.kernel;
@@ -57,11 +58,12 @@ __device__ inline void InputGrad(const Call &call) {
   int *const table = reinterpret_cast<int *>(broken + wide);
   const float *const dy = call.dy + static_cast<long long>(start.image) * window.image_step +
                           static_cast<long long>(group) * call.filters * out_plane;
-  const float *const w = call.w + (static_cast<long long>(group) * call.filters * call.channels + first_channel) * area +
-                         down.first * call.kernel + across.first;
+  const float *const w =
+      call.w + (static_cast<long long>(group) * call.filters * call.channels + first_channel) * area +
+      down.first * call.kernel + across.first;
 
-  int from[kInputs];  // where the outputs start that see an input, among those of a buffer
-  long long target[kInputs];  // -1 if there is no such input
+  int from[kInputs];                      // where the outputs start that see an input, among those of a buffer
+  long long target[kInputs];              // where the input is, or -1 if there is none
   float start_value[kInputs][kChannels];  // (1 - x) / 2, or -x
 #pragma unroll
   for (int p = 0; p < kInputs; ++p) {

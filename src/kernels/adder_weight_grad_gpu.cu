@@ -19,15 +19,15 @@
 
 namespace {
 
-// Of dy for each sum: its products with x, or with s = sat(inf * (x - w) + 1/2), where sat limits to 0 .. 1: s is 1, 1/2
-// or 0 as x - w is positive, zero or negative, so that sign(x - w) = 2 s - 1.
+// Of dy for each sum: its products with x, or with s = sat(inf * (x - w) + 1/2), where sat limits to 0 .. 1: s is 1,
+// 1/2 or 0 as x - w is positive, zero or negative, so that sign(x - w) = 2 s - 1.
 enum Sum { kOfProducts, kOfSigns };
 
 constexpr float kInfinite = 8.5e37f;  // enough for any difference, and finite, for 0 * kInfinite to be 0
 
-// The sums of a share of the tiles, and those of dy. A thread has kFilters x kTaps sums; they are written as they lie in
-// the threads: [share, group, tile of filters, tile of taps, sum, thread]. Threads that differ only in their slice of the
-// positions add up theirs before.
+// The sums of a share of the tiles, and those of dy. A thread has kFilters x kTaps sums; they are written as they lie
+// in the threads: [share, group, tile of filters, tile of taps, sum, thread]. Threads that differ only in their slice
+// of the positions add up theirs before.
 template <Sum kind, int kFilters>
 __device__ inline void WeightGrad(const Call &call) {
   if (kind == kOfSigns && *call.mix == 1.0f) return;
@@ -48,9 +48,10 @@ __device__ inline void WeightGrad(const Call &call) {
               // Rows and columns that no output sees count as outside.
               min(call.height, (call.out_height - 1) * call.stride + call.kernel - call.padding),
               min(call.width, (call.out_width - 1) * call.stride + call.kernel - call.padding), call.width};
-  Window outputs{{}, tiles.images, tiles.rows, tiles.columns, call.groups * call.filters * out_plane, call.out_height,
-                 call.out_width, call.out_width};
-  const int size = seen.Size(), positions = outputs.Size(), buffer_size = RoundUp(positions * pitch + call.planes * size);
+  Window outputs{{}, tiles.images, tiles.rows, tiles.columns, call.groups * call.filters * out_plane,
+                 call.out_height, call.out_width, call.out_width};
+  const int size = seen.Size(), positions = outputs.Size();
+  const int buffer_size = RoundUp(positions * pitch + call.planes * size);
   float *const buffers = reinterpret_cast<float *>(memory);
   int *const seen_table = reinterpret_cast<int *>(buffers + 2 * buffer_size), *const table = seen_table + size;
 
@@ -102,8 +103,9 @@ __device__ inline void WeightGrad(const Call &call) {
             const float value = Staged<float>(from[t] + at);
 #pragma unroll
             for (int f = 0; f < kFilters; ++f)
-              sum[f][t] += gradients[f] * (kind == kOfProducts ? value
-                                                               : __saturatef((value - weights[f][t]) * kInfinite + 0.5f));
+              sum[f][t] += gradients[f] * (kind == kOfProducts
+                                               ? value
+                                               : __saturatef((value - weights[f][t]) * kInfinite + 0.5f));
           }
         }
       }

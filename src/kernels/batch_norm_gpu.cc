@@ -24,7 +24,7 @@
 
 namespace {
 
-constexpr int64_t kNormBlocks = 8 * 132;  // what an H100's or H200's multiprocessors take at once; fixed, for the same bits
+constexpr int64_t kNormBlocks = 8 * 132;          // fixed, for the same bits: what an H100 takes at once
 constexpr int64_t kFewValues = 4 * kMostThreads;  // of a block
 
 NormCall CallOf(const Tensor &x) {

@@ -13,8 +13,8 @@
 // limitations under the License.
 // ============================================================================
 // Batch norm in training on a GPU, with the shortcut and the ReLU behind it, and its gradients: what batch_norm_cpu.cc
-// computes, in two kernels each. The first leaves two sums for each channel and share of its values, from which the blocks
-// of the second work out, each for itself, what they need.
+// computes, in two kernels each. The first leaves two sums for each channel and share of its values, from which the
+// blocks of the second work out, each for itself, what they need.
 
 #include "call_gpu.h"
 

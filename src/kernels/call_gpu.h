@@ -12,8 +12,8 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 // ============================================================================
-// What the host tells a kernel on the GPU: tensors, sizes, and how the work is cut up, see plan_gpu.h. NVRTC, which has no
-// headers of its own, reads it too.
+// What the host tells a kernel on the GPU: tensors, sizes, and how the work is cut up, see plan_gpu.h. NVRTC, which has
+// no headers of its own, reads it too.
 #ifndef ADDERNGD_CALL_GPU_H_
 #define ADDERNGD_CALL_GPU_H_
 
@@ -52,7 +52,7 @@ struct Call {
   int planes;             // channels or filters that are staged at once
   int window, taps;       // values staged of each: of a tile's window, and at most of the filters
   // Of the filters' gradient: sums before they are combined, see adder_weight_grad_gpu.cu; blocks that share the tiles,
-  // those whose sums of dy count, and blocks for all taps; threads that share the images and the rows of a tile.
+  // and those that sum dy, for how many filters; blocks for all taps; threads that share a tile's images and rows.
   float *sums, *dy_sums;
   int shares, dy_shares, dy_filters, tap_tiles, slice_images, slice_rows;
 };

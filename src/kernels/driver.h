@@ -12,8 +12,7 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 // ============================================================================
-// NVIDIA's driver, loaded when it is wanted, as its headers would declare it: no CUDA toolkit is needed, and none of its
-// versions has to fit.
+// NVIDIA's driver, loaded when it is wanted: no CUDA toolkit is needed, and none of its versions has to fit.
 #ifndef ADDERNGD_DRIVER_H_
 #define ADDERNGD_DRIVER_H_
 
@@ -39,7 +38,7 @@ class Driver {
     const Current current(*this);
     Call<void **, const void *>("cuModuleLoadData", &module_, ptx);
     Call<void **, int>("cuDeviceGetDefaultMemPool", &pool, handle);
-    Call<void *, int, void *>("cuMemPoolSetAttribute", pool, kReleaseThreshold, &all);  // freed memory is kept for later
+    Call<void *, int, void *>("cuMemPoolSetAttribute", pool, kReleaseThreshold, &all);  // keep freed memory for later
   }
 
   // Memory for what is launched on a stream until Free is.

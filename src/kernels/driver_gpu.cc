@@ -22,8 +22,8 @@ std::unique_ptr<const Driver> driver;
 
 extern "C" {
 
-// Has to be called before all others: the driver's library, the kernels as PTX, and the device's number. Returns null, or
-// what went wrong.
+// Has to be called before all others: the driver's library, the kernels as PTX, and the device's number. Returns null,
+// or what went wrong.
 const char *OpenDriver(const char *library, const char *ptx, int device) {
   static std::string message;
   try {

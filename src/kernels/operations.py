@@ -161,7 +161,8 @@ class Kernel(Float32):
         super().__init__()
         self.constants = (*constants, shape_of(*sizes))
         types = _Types(inputs, optional, outputs, len(self.constants))
-        self.kernel = ops.Custom(f"{library_path(ms.get_context('device_target'))}:{function}", shapes, types, func_type="aot")
+        library = library_path(ms.get_context("device_target"))
+        self.kernel = ops.Custom(f"{library}:{function}", shapes, types, func_type="aot")
 
     def construct(self, *tensors):
         return self.kernel(*tensors, *self.constants)

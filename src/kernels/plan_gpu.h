@@ -81,11 +81,18 @@ inline Call CallOf(const Layer &layer) {
   return call;
 }
 
+// Kernels count in int from a tile's first image to its last.
+inline void CheckSpan(const Call &call) {
+  const int64_t in = int64_t{call.channels} * call.height * call.width;
+  const int64_t out = int64_t{call.filters} * call.out_height * call.out_width;
+  Int(std::max(in, out) * call.groups * call.tiles.images);
+}
+
 // From one row of staged filters or gradients to the next, as PitchOf in tile_gpu.h.
 inline int64_t PitchOf(int64_t lanes) { return lanes < 4 ? lanes : RoundUp(lanes, 4) + 4; }
 
-// Sets the threads of a block for `count` filters or channels, in wholes of `each`; returns how many threads are left for
-// each of them.
+// Sets the threads of a block for `count` filters or channels, in wholes of `each`; returns how many threads are left
+// for each of them.
 inline int64_t TakeLanes(Plan *plan, int64_t count, int64_t each) {
   plan->each = count <= kFewLanes ? 1 : each;
   const int64_t threads = CeilDiv(count, plan->each), part = Even(threads, kMostLanes / plan->each);
@@ -104,8 +111,8 @@ inline Tiles Fitting(int64_t positions, TilesFor tiles_for, Bytes bytes) {
   throw std::length_error("windows of this size are too large for the GPU kernel; backend composed takes them");
 }
 
-// Completes a plan of the forward pass, or of the input's gradient: positions in `rows` x `columns` of each image, which
-// step over a staged plane by `step` and see taps x taps of it, of `depth` planes in all.
+// Completes a plan of the forward pass, or of the input's gradient: rows x columns positions of each image and phase,
+// which step over a staged plane by `step` and see taps x taps of it, of `depth` planes in all.
 inline Plan WithTiles(Plan plan, int64_t rows, int64_t columns, int64_t step, int64_t taps, int64_t depth,
                       int64_t phases) {
   Call &call = plan.call;
@@ -118,6 +125,7 @@ inline Plan WithTiles(Plan plan, int64_t rows, int64_t columns, int64_t step, in
   };
   call.tiles = Fitting(plan.positions * call.along, [&](int64_t n) { return TilesOf(call.batch, rows, columns, n); },
                        [&](const Tiles &tiles) { return bytes(tiles, 1); });
+  CheckSpan(call);
   call.window = Int(window(call.tiles));
   call.taps = Int(taps * taps);
   int64_t planes = 1;
@@ -160,23 +168,24 @@ inline Plan WeightGradPlan(const Layer &layer, int64_t each) {
   const int64_t left = plan::TakeLanes(&plan, layer.filters, each), threads = plan::CeilDiv(layer.taps, kTaps);
   call.along = plan::Int(plan::Even(threads, left));
   call.tap_tiles = plan::Int(plan::CeilDiv(threads, call.along));
-  const int64_t matrix = call.lanes * call.along, slices = kMostThreads / matrix, pitch = plan::PitchOf(call.lanes * plan.each);
-  const int64_t taps = call.along * kTaps, area = layer.kernel * layer.kernel;
+  const int64_t matrix = call.lanes * call.along, slices = kMostThreads / matrix;
+  const int64_t pitch = plan::PitchOf(call.lanes * plan.each), taps = call.along * kTaps;
+  const int64_t area = layer.kernel * layer.kernel;
   call.planes = plan::Int(std::min(layer.channels, taps % area ? (taps + area - 2) / area + 1 : taps / area));
-  const auto positions = [](const Tiles &tiles) { return static_cast<int64_t>(tiles.images) * tiles.rows * tiles.columns; };
+  const auto positions = [](const Tiles &tiles) { return int64_t{tiles.images} * tiles.rows * tiles.columns; };
   const auto window = [&](const Tiles &tiles) {
     return tiles.images * ((tiles.rows - 1) * layer.stride + layer.kernel) *
            ((tiles.columns - 1) * layer.stride + layer.kernel);
   };
   const int64_t combining = 4 * plan.each * kTaps * matrix * (slices / 2);
   const auto bytes = [&](const Tiles &tiles) {
-    return std::max({combining, int64_t{4 * kMostThreads},
-                     4 * (2 * plan::RoundUp(positions(tiles) * pitch + call.planes * window(tiles), 4) + positions(tiles) +
-                          window(tiles))});
+    const int64_t staged = plan::RoundUp(positions(tiles) * pitch + call.planes * window(tiles), 4);
+    return std::max({combining, int64_t{4 * kMostThreads}, 4 * (2 * staged + positions(tiles) + window(tiles))});
   };
   call.tiles = plan::Fitting(std::max<int64_t>(kMostThreads, slices * layer.out_width), [&](int64_t n) {
     return plan::TilesOf(layer.batch, layer.out_height, layer.out_width, n, slices);
   }, bytes);
+  plan::CheckSpan(call);
   call.slice_rows = plan::Int(std::min<int64_t>(slices, call.tiles.rows));
   call.slice_images = plan::Int(std::min<int64_t>(slices / call.slice_rows, call.tiles.images));
   const int64_t blocks = layer.groups * call.lane_tiles * call.tap_tiles;
