@@ -80,7 +80,7 @@ def images(name, count):
     return np.random.default_rng(0).standard_normal((count, *shape)).astype(np.float32)
 
 
-@pytest.fixture(name="trained", scope="module", params=SMALL)
+@pytest.fixture(name="trained", scope="module", params=["resnet32", *SMALL])
 def fixture_trained(request):
     """A network whose statistics fit noise: its name, a checkpoint's parameters, and logits of some images."""
     return trained_on_noise(request.param, "l1", 6)
