@@ -40,6 +40,7 @@ rows, began = pathlib.Path(sys.argv[1], "metrics.csv"), time.time()
 process = subprocess.Popen([sys.executable, *sys.argv[2:]])
 while process.poll() is None and not (rows.exists() and rows.stat().st_mtime > began):
     time.sleep(0.1)
+time.sleep(2)  # the state follows the row
 process.send_signal(signal.SIGINT)
 sys.exit(process.wait() not in (0, 130))'
 
