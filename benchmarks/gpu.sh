@@ -40,6 +40,7 @@ rows, began = pathlib.Path(sys.argv[1], "metrics.csv"), time.time()
 process = subprocess.Popen([sys.executable, *sys.argv[2:]])
 while process.poll() is None and not (rows.exists() and rows.stat().st_mtime > began):
     time.sleep(0.1)
+time.sleep(2)  # the state follows the row
 process.send_signal(signal.SIGINT)
 sys.exit(process.wait() not in (0, 130))'
 
@@ -53,7 +54,7 @@ nvidia-smi >"$output/nvidia_smi.log" 2>&1 || true
 run tests 150 -m pytest -m gpu -q tests/test_gpu_kernel.py
 run evaluate 60 "${evaluation[@]}"
 run train 90 "${training[@]}" "${cifar[@]}" --epoch_size 6 --output_path "$output/train"
-run layers 90 "${compare[@]}" --parts layers --output "$output/layers_gpu.json"
+run layers 150 "${compare[@]}" --parts layers --output "$output/layers_gpu.json"
 run networks 200 "${compare[@]}" --parts networks --output "$output/networks_gpu.json"
 run composed 90 "${compare[@]}" --parts composed --composed_batch_size 256 --output "$output/composed_gpu.json"
 run growth 60 "${compare[@]}" --parts growth --output "$output/growth_gpu.json"
