@@ -36,8 +36,8 @@ def export(net, input_shape, file, file_format, output=None):
             axes may be None too.
         file (Path): what to write; it appears when it is complete.
         file_format (str): "MINDIR", "AIR" or "ONNX".
-        output (str): name of the output in ONNX, for a network that ends with an operator behind which MindSpore does not
-            lose it, such as `ops.flatten` and an addition. Its own name if None.
+        output (str): name of the output in ONNX, for a network that ends with `ops.flatten` or an addition; MindSpore
+            loses it behind some other operators. Its own name if None.
 
     Raises:
         UserError: it cannot be written, or the reloaded model differs.

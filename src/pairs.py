@@ -56,7 +56,8 @@ def pairs(net):
     Raises:
         ValueError: a norm stands behind no layer, or behind one of another number of filters.
     """
-    cells = [(name, cell) for name, cell in net.cells_and_names() if isinstance(cell, (*LAYERS, Closed, BatchNormAct2d))]
+    kinds = (*LAYERS, Closed, BatchNormAct2d)
+    cells = [(name, cell) for name, cell in net.cells_and_names() if isinstance(cell, kinds)]
     found = [Pair(*first, *second) for first, second in zip([("", None), *cells], cells)
              if isinstance(second[1], BatchNormAct2d) and not isinstance(first[1], Closed)]
     for pair in found:

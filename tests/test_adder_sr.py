@@ -51,7 +51,7 @@ def fixture_shallow():
 
 @pytest.fixture(name="trained", scope="module", params=SMALL)
 def fixture_trained(request, shallow):  # pylint: disable=unused-argument
-    """A network of adder layers whose statistics fit some images, with powers that are not 1: its name and parameters."""
+    """A network of adder layers whose statistics fit some images, with powers other than 1: its name and parameters."""
     ms.set_seed(1)
     name, random = request.param, np.random.default_rng(0)
     net = create(name, **SMALL[name]).set_train()
@@ -74,7 +74,7 @@ def network(trained, backend="auto"):
 @both_modes
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 1.7])
 def test_power_activation(mode, alpha):
-    """Its values and exact gradients, up to large |y|; all that is needed of y = 0 is that nothing is infinite there."""
+    """Its values and exact gradients, up to large |y|; at y = 0 nothing is infinite."""
     ms.set_context(mode=mode)
     random = np.random.default_rng(0)
     y = (random.choice([-1, 1], (3, 4, 5, 2)) * 10.0 ** random.uniform(-5, 5, (3, 4, 5, 2))).astype(np.float32)
@@ -91,7 +91,8 @@ def test_power_activation(mode, alpha):
     np.testing.assert_allclose(gradients[0][exact], dy[exact] * alpha * size ** (alpha - 1), rtol=2e-5)
     terms = dy[exact] * sign * size ** alpha * np.log(size)
     assert abs(gradients[1][0] - terms.sum()) <= 1e-5 * np.abs(terms).sum()
-    assert got[0, 0, 0, 0] == 0 and np.abs(got[0, 0, 0, 1]) < 1e-5 and all(np.isfinite(each).all() for each in gradients)
+    assert got[0, 0, 0, 0] == 0 and np.abs(got[0, 0, 0, 1]) < 1e-5
+    assert all(np.isfinite(each).all() for each in gradients)
 
 
 @both_modes
@@ -137,7 +138,8 @@ def test_sizes(monkeypatch):
     for name, count in (("edsr", 1_369_859), ("vdsr", 665_921)):
         values = {layer: {key: value.size for key, value in create(name, layer=layer, backend="composed").
                           parameters_dict().items()} for layer in ("conv", "l1")}
-        assert sum(values["conv"].values()) == count and not any("bn" in key or "power" in key for key in values["conv"])
+        assert sum(values["conv"].values()) == count
+        assert not any("bn" in key or "power" in key for key in values["conv"])
         for option, part in (("batch_norm", ".bn."), ("power_activation", ".power.")):
             without = create(name, layer="l1", backend="composed", **{option: False}).parameters_dict()
             assert any(part in key for key in values["l1"]) and not any(part in key for key in without)
@@ -156,7 +158,7 @@ def test_cost(name):
 @pytest.mark.parametrize("layer", KINDS)
 @pytest.mark.parametrize("name, scale", [("edsr", 4), ("vdsr", 3)])
 def test_kinds(name, scale, layer):
-    """Both modes give the same, of the right size; gradients reach every parameter of the convolution and adder kinds."""
+    """Both modes give the same, of the right size."""
     ms.set_seed(1)
     net, x = create(name, layer=layer, **SMALL[name], scale=scale).set_train(False), ms.Tensor(images(name, 2))
     wanted = net(x).asnumpy()
@@ -185,9 +187,9 @@ def test_folded(trained):
 
 @pytest.mark.parametrize("file_format", ["MINDIR", "ONNX"])
 def test_exported(trained, tmp_path, file_format):
-    """A MINDIR takes images of any size."""
-    name = trained[0]
-    net, file = network(trained), tmp_path / f"net.{file_format.lower()}"
+    """A MINDIR takes images of any size. It compiles slowly, so that adder layers are in one of the networks only."""
+    name, file = trained[0], tmp_path / f"net.{file_format.lower()}"
+    net = create(name, layer="conv", **SMALL[name]) if (name, file_format) == ("vdsr", "MINDIR") else network(trained)
     shape = (None, CHANNELS[name], *((None, None) if file_format == "MINDIR" else (11, 9)))
     export(net, shape, file, file_format, "enlarged")  # a MINDIR is compared with the network there
     if file_format == "ONNX":
@@ -201,7 +203,7 @@ def test_exported(trained, tmp_path, file_format):
 
 
 def test_quantised(trained):
-    """Adder layers of 8 bits in the kernel and in floats are the same; fewer bits are farther from the float network."""
+    """In the kernel and in floats adder layers of bits are the same; fewer bits are farther from the float network."""
     name, x = trained[0], images(trained[0])
     net = network(trained)
     wanted, errors = net(ms.Tensor(x)).asnumpy(), []
@@ -225,8 +227,8 @@ def fixture_six_bits():
 
 
 @pytest.mark.parametrize("change, words", [
-    ({"body.0.layer1.conv.adder": np.full((6, 6, 3, 3), 64, np.uint8)}, "the integers of body.0.layer1.conv make no sense"),
-    ({"body.0.layer1.conv.ratio": np.zeros(1)}, "the integers of body.0.layer1.conv make no sense"),
+    ({"body.0.layer1.conv.adder": np.full((6, 6, 3, 3), 64, np.uint8)}, "integers of body.0.layer1.conv make no sense"),
+    ({"body.0.layer1.conv.ratio": np.zeros(1)}, "integers of body.0.layer1.conv make no sense"),
     ({"body.0.layer1.conv.low": np.full(1, np.nan)}, "low has values that are not finite"),
     ({"body.0.layer1.power.alpha": None}, "missing: body.0.layer1.power.alpha"),
     ({"bits": 7}, "7 bits: no quantisation that is known"), ({"extra": np.ones(2)}, "unexpected: extra")],

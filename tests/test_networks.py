@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Every classifier of the table by the same code: folded, quantised, counted, exported, converted from PyTorch's names."""
+"""Every classifier of the table by the same code: folded, quantised, counted, exported, converted from PyTorch."""
 import argparse
 import json
 from functools import partial

@@ -23,7 +23,7 @@ import pytest
 from mindspore import nn
 from PIL import Image
 
-from src import predict
+from src import data, predict
 from src.config import get_config, pick
 from src.data import bicubic, pictures
 from src.data.images import IMAGES, brightness
@@ -147,7 +147,8 @@ def test_patches_belong_together(tmp_path):
     low, high = patches(task(tmp_path))
     assert low.shape == (48, 3, 6, 6) and low.dtype == np.float32 and 0 <= low.min() and low.max() <= 1
     np.testing.assert_array_equal(high, low.repeat(2, 2).repeat(2, 3))
-    windows = [np.lib.stride_tricks.sliding_window_view(pair.low / 255, (6, 6), (0, 1)) for pair in task(tmp_path).training]
+    windows = [np.lib.stride_tricks.sliding_window_view(pair.low / 255, (6, 6), (0, 1))
+               for pair in task(tmp_path).training]
     found = set()
     for patch in low:  # which is somewhere in an image, in one of eight forms
         forms = [np.rot90(patch[:, :, ::way], turn, (1, 2)) for way in (1, -1) for turn in range(4)]
@@ -161,8 +162,8 @@ def test_epochs_and_ranks(home):
     first, again, second = (patches(task(home / "data"), epoch)[0] for epoch in (1, 1, 2))
     assert np.array_equal(first, again) and not np.array_equal(first, second)
     parts = [patches(task(home / "data", rank=rank, ranks=2))[0] for rank in (0, 1)]
-    everything = sorted(patch.tobytes() for patch in first)
-    assert len(parts[0]) == len(parts[1]) == 24 and sorted(patch.tobytes() for part in parts for patch in part) == everything
+    assert len(parts[0]) == len(parts[1]) == 24
+    assert sorted(patch.tobytes() for part in parts for patch in part) == sorted(patch.tobytes() for patch in first)
     grey = patches(task(home / "data", "vdsr"))[0]
     np.testing.assert_allclose(grey[:, 0], brightness(255 * first.transpose(0, 2, 3, 1))[..., 0] / 255, atol=1e-6)
     assert task(home / "data").steps == 12
@@ -280,11 +281,17 @@ def test_evaluated_and_quantised(run, trained):
     assert abs(float(again.split()[1]) - float(result.split()[1])) < 0.5
 
 
-def test_exported(run, trained):
+def test_exported(run, trained, monkeypatch):
+    """What is asked of `src.exporter`, which other tests are for."""
+    shapes = []
+    monkeypatch.setattr(importlib.import_module("export"), "export", lambda net, shape, *_, output: shapes.append(
+        (shape, output)))
     printed = run("export", "--checkpoint_file_path", trained, "--file_format", "MINDIR", "--file_name", "net")
-    assert printed == f"exported {trained} as net.mindir, any batch size, images of any size, same enlarged after reloading\n"
+    assert printed == (f"exported {trained} as net.mindir, any batch size, images of any size, same enlarged after "
+                       "reloading\n")
     printed = run("export", "--checkpoint_file_path", trained, "--file_format", "ONNX", "--file_name", "net")
     assert printed == f"exported {trained} as net.onnx, any batch size, images of 48 x 48\n"
+    assert shapes == [((None, 3, None, None), "enlarged"), ((None, 3, 48, 48), "enlarged")]
 
 
 @pytest.mark.parametrize("form", ["RGB", "L", "RGBA", "16", "jpg"])
@@ -328,8 +335,8 @@ def test_larger_scales_begin_with_the_weights_of_smaller_ones(home, run, trained
                   "--output_path", "x3")
     assert "has another scale; the head (upsampler.0.conv.weight, upsampler.0.conv.bias) begins at random" in printed
     before, after = (ms.load_checkpoint(str(path)) for path in (home / trained, home / "x3" / "last.ckpt"))
-    np.testing.assert_allclose(after["body.0.layer1.conv.adder"].asnumpy(), before["body.0.layer1.conv.adder"].asnumpy(),
-                               atol=1e-5)
+    got, wanted = (each["body.0.layer1.conv.adder"].asnumpy() for each in (after, before))
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
     with pytest.raises(UserError, match="has another n_feats; say --n_feats 4"):
         run("train", *EDSR, "--scale", 3, "--n_feats", 5, "--pre_trained", trained, "--output_path", "x")
 
@@ -345,11 +352,19 @@ def test_vdsr(home, run, monkeypatch):
     assert np.abs(big - bicubic.resize(low, (26, 42))).mean() < 30
 
 
+def test_data_without_classes(tmp_path):
+    """As figures and benchmarks of classifiers would have them."""
+    with pytest.raises(UserError, match="data set images has no classes; it is for super_resolution"):
+        data.prepare("images", str(tmp_path), ("train",))
+
+
 @pytest.mark.parametrize("arguments, words", [
-    (["--network", "edsr", "--dataset", "cifar100"], "edsr learns super_resolution, for which data set cifar100 is none: "
-     "give --dataset images"),
-    (["--network", "resnet20", "--dataset", "images"], "resnet20 learns classification, for which data set images is none"),
-    (["--network", "edsr", "--dataset", "images", "--method", "ngd", "--teacher", "l2", "--inherit"], "ngd is for classifiers"),
+    (["--network", "edsr", "--dataset", "cifar100"],
+     "edsr learns super_resolution, for which data set cifar100 is none: give --dataset images"),
+    (["--network", "resnet20", "--dataset", "images"],
+     "resnet20 learns classification, for which data set images is none"),
+    (["--network", "edsr", "--dataset", "images", "--method", "ngd", "--teacher", "l2", "--inherit"],
+     "ngd is for classifiers"),
     (["--network", "edsr", "--dataset", "images", "--mixup", "0.2"], "edsr does not use --mixup"),
     (["--network", "vdsr", "--dataset", "images", "--n_resblocks", "3"], "vdsr does not use --n_resblocks"),
     (["--network", "resnet20", "--dataset", "cifar10", "--scale", "3"], "resnet20 does not use --scale"),

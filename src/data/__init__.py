@@ -14,8 +14,8 @@
 # ============================================================================
 """The data sets: the only table of them. A new one is its file and a line here. Each has a `task`, see `src.tasks`.
 
-Here stands what is the same for all of classification: seeds, shards, images held out, batches, the check of the labels. What differs is
-in the file of each set, behind the protocol `DataSet`.
+Here stands what is the same for all of classification: seeds, shards, images held out, batches, the check of labels.
+What differs is in the file of each set, behind the protocol `DataSet`.
 """
 from pathlib import Path
 from typing import Protocol
@@ -39,7 +39,8 @@ SETS = {"cifar100": CIFAR100, "cifar10": CIFAR10, "mnist": MNIST, "fashion_mnist
 
 
 class DataSet(Protocol):
-    """What an object of the table has, if its task is classification; `src.data.images` is for another. A split is "train" or "test" here.
+    """What an object of the table has, if its task is classification; `src.data.images` is for another. A split is
+    "train" or "test" here.
 
     Attributes:
         class_num (int): its classes; 0 where only the files say how many.
@@ -123,9 +124,12 @@ def prepare(name, path, splits, allow_small=False, class_num=0, classes=()):
         Path, the folder with the files.
 
     Raises:
-        UserError: a file is missing, damaged or too small, an image has a class that is none, or the classes are others.
+        UserError: a file is missing, damaged or too small, an image has a class that is none, the classes are others, or
+            there are none.
     """
     data_set = SETS[name]
+    if data_set.task != "classification":
+        raise UserError(f"data set {name} has no classes; it is for {data_set.task}")
     folder = data_set.find(Path(path), splits)
     for split in splits:
         data_set.check(folder, split, allow_small)

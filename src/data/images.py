@@ -43,10 +43,11 @@ class Images:
     def find(self, path, split):
         """The folder with the images of a split. Raises UserError."""
         places = [path / name for name in (*FOLDERS[split], OFFICIAL[split], ".")]
-        found = [folder for place in places for folder in (place / "HR", place) if folder.is_dir() and images_in(folder)]
+        folders = (folder for place in places for folder in (place / "HR", place))
+        found = [folder for folder in folders if folder.is_dir() and images_in(folder)]
         if not found:
-            raise UserError(f"no images in {path}, nor in {', '.join(place.name for place in places[:-1])} in it; they end "
-                            f"in {', '.join(FORMATS)}")
+            inner = ", ".join(place.name for place in places[:-1])
+            raise UserError(f"no images in {path}, nor in {inner} in it; they end in {', '.join(FORMATS)}")
         return found[0]
 
     def read(self, folder, scale, least, why):
@@ -88,8 +89,8 @@ def _pair(path, scale, least, why):
         return Pair(path, bicubic.shrunk(high, scale), high)
     low = pictures.read(folder / f"{path.stem}x{scale}{path.suffix}")
     if list(low.shape[:2]) != size:
-        raise UserError(f"{folder / path.name}: {low.shape[1]} x {low.shape[0]} pixels, where {path} asks for {size[1]} x "
-                        f"{size[0]}")
+        raise UserError(f"{folder / path.name}: {low.shape[1]} x {low.shape[0]} pixels, where {path} asks for "
+                        f"{size[1]} x {size[0]}")
     return Pair(path, low, high)
 
 

@@ -18,8 +18,8 @@ from src.errors import UserError
 
 
 def begin_with(net, path, identity):
-    """Give a network the weights and statistics of a checkpoint; where the classes or the scale are others, its head stays
-    as it is.
+    """Give a network the weights and statistics of a checkpoint; where classes or scale are others, its head stays as
+    it is.
 
     The head is what has another shape because its first axis is the number of classes; of another scale it is what the
     checkpoint has not, or in another shape.
@@ -54,7 +54,8 @@ def begin_with(net, path, identity):
     kept = {name: value for name, value in net.parameters_dict().items() if name in head or name not in weights}
     checkpoint.fill(net, {**parameters, **kept}, path)
     if head:
-        print(f"pre_trained: {path} has {'another scale' if other else 'other classes'}; the head ({', '.join(head)}) begins at random", flush=True)
+        print(f"pre_trained: {path} has {'another scale' if other else 'other classes'}; the head ({', '.join(head)}) "
+              "begins at random", flush=True)
 
 
 def _head(weights, parameters, class_num):

@@ -120,6 +120,6 @@ def by_place(channels, group):
 
 @ops.constexpr(check=False)
 def block_count(taps, outputs):
-    """How many equal blocks of taps to make: within the limit, but hardly more than MOST, and that many where the size of
-    the images is not known, None."""
+    """How many equal blocks of taps to make: within the limit, but hardly more than MOST, and about that many where the
+    size of the images is not known, None."""
     return equal_blocks(taps, max(1, BLOCK // (outputs or BLOCK), taps // MOST))

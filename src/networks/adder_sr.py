@@ -114,7 +114,7 @@ class Power(nn.Cell):
 
 class PowerOp(Float32):
     """The operation on (y, alpha [1]), float32, with its exact gradients, dy = alpha |y|^(alpha - 1) and dalpha = sum
-    sign(y) |y|^alpha log |y|. Where |y| < 1e-6, about which they may be infinite, y has the slope and the factor of there.
+    sign(y) |y|^alpha log |y|. At 0 they may be infinite: where |y| < 1e-6, the factor |y|^(alpha - 1) is that of 1e-6.
     """
 
     def construct(self, y, alpha):
@@ -152,7 +152,8 @@ class EDSR(nn.Cell):
         self.mean = ms.Tensor(np.reshape(MEAN, (1, in_channels, 1, 1)), ms.float32)
         self.head = conv(in_channels, n_feats)
         self.body = nn.SequentialCell(*[ResBlock(res_scale, make) for _ in range(n_resblocks)], make(relu=False))
-        self.upsampler = nn.SequentialCell(*[Upsampler(n_feats, factor) for factor in ((2, 2) if scale == 4 else (scale,))])
+        factors = (2, 2) if scale == 4 else (scale,)
+        self.upsampler = nn.SequentialCell(*[Upsampler(n_feats, factor) for factor in factors])
         self.tail = conv(n_feats, in_channels)
 
     def construct(self, x):
@@ -209,8 +210,8 @@ class VDSR(nn.Cell):
 
 
 class Bicubic(nn.Cell):
-    """The bicubic enlargement of `src.data.bicubic`, [N, 1, h, w] to [N, 1, scale * h, scale * w]: a convolution over two
-    more pixels on each side, which are mirrored."""
+    """The bicubic enlargement of `src.data.bicubic`, [N, 1, h, w] to [N, 1, scale * h, scale * w]: a convolution over
+    two more pixels on each side, which are mirrored."""
 
     def __init__(self, scale):
         super().__init__()

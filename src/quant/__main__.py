@@ -84,7 +84,8 @@ def inputs(arguments):
     count = getattr(arguments, "calibration_size", TASKS[NETWORKS[identity.network].task].calibration_size)
     check_range("calibration_size", count, 1, 2 ** 31 - 1)
     check_values({"patch_size": arguments.patch_size}, "src.quant")
-    images = calibration_images(identity, arguments.data_path, count, arguments.allow_small_dataset, arguments.patch_size)
+    images = calibration_images(identity, arguments.data_path, count, arguments.allow_small_dataset,
+                                arguments.patch_size)
     if len(images) < count:
         raise UserError(f"calibration_size {count}: there are only {len(images)} training images")
     return path, net, identity, images

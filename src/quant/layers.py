@@ -12,12 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Quantisation of the adder layers alone, in any network: scheme "layers". All that stands between them stays in floats.
+"""Quantisation of the adder layers alone, in any network: scheme "layers". All that stands between them stays as it is.
 
 The other schemes want a norm and a ReLU right behind every layer. Where there is something else, as in the networks of
 super-resolution, the inputs of adder layers are negative too. A layer counts them from `low` on: |x - w| = |(x - low) -
-(w - low)|, which is that of scheme "unsigned" with both operands 0 .. 2^bits - 1. Padding is x = 0, one of the integers.
-Scale and shift of each filter give its responses the mean and the deviation of those in the float network:
+(w - low)|, which is scheme "unsigned" with both operands 0 .. 2^bits - 1. Padding is x = 0, one of the integers. Scale
+and shift of each filter give its responses the mean and the deviation of those in the float network:
 
     y = scale * sum |round(ratio * (x - low)) - adder| + shift
 
@@ -47,7 +47,11 @@ BATCH = 16
 
 
 def quantise_network(net, images, bits, scheme=SCHEME):
-    """Quantise a trained network of layer "l1"; arguments, result and errors as `src.quant.calibrate.quantise_network`."""
+    """Quantise a trained network of layer "l1"; arguments and result as of `src.quant.calibrate.quantise_network`.
+
+    Raises:
+        UserError: there are no adder layers.
+    """
     layers = adder_layers(net.set_train(False))
     stations = {name: Station(layer, bits) for name, layer in layers.items()}
     if not stations:

@@ -15,7 +15,7 @@
 """What a network can learn: the only table of tasks. A new one is its file and a line here.
 
 A task is a class, made of its `Options`, the network's entry in `src.networks.NETWORKS`, which splits of the data to
-take and, for a trained network, the classes that it knows. Training, its methods and the entry points know no more of it than this:
+take and, for a trained network, the classes that it knows. Training, its methods and the entry points know no more:
 
     Options           dataclass of the options that it takes, see `src.config.pick`
     train_metrics     names of what `loss` gives beside the loss

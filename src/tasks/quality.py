@@ -12,7 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""How near an image is to another, on brightness of 0 .. 255, [h, w]. MindSpore 2.8's nn.SSIM raises in PYNATIVE mode."""
+"""How near an image is to another, on brightness of 0 .. 255, [h, w].
+
+MindSpore's nn.SSIM is not used: in PYNATIVE mode that of version 2.8 raises.
+"""
 import numpy as np
 
 WINDOW = 11  # pixels of SSIM's window, a Gaussian of deviation 1.5

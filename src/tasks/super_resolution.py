@@ -14,6 +14,7 @@
 # ============================================================================
 """Super-resolution: patches of images and the same enlarged, the L1 loss, PSNR and SSIM of whole images."""
 import dataclasses
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -85,14 +86,15 @@ class SuperResolution:
         self.batch_size, scale = options.batch_size, options.scale
         self.patch = options.patch_size // scale or min(network.size)  # of the small images
         self.name = f"{options.dataset}_x{scale}"
-        self.summary = f"{options.dataset}, enlarged {scale} times, patches of {self.patch * scale} x {self.patch * scale}"
+        side = self.patch * scale
+        self.summary = f"{options.dataset}, enlarged {scale} times, patches of {side} x {side}"
         self.held_out = "validation" if options.validation_size else "test"
         images, path = SETS[options.dataset], Path(options.data_path)
         wanted = [split for split in splits if split == "train" or not options.validation_size]
         folders = {split: images.find(path, split) for split in wanted}
         if len(folders) > len(set(folders.values())):
-            raise UserError(f"{path} has no images for tests beside those to train on: make folders train and test in it, "
-                            "or hold some out by --validation_size")
+            raise UserError(f"{path} has no images for tests beside those to train on: make folders train and test in "
+                            "it, or hold some out by --validation_size")
         least = {"train": (1, "a patch needs"), "test": (2 + -(-WINDOW // scale), "SSIM needs")}
         pairs = {split: images.read(folder, scale, *least[split]) for split, folder in folders.items()}
         self.training, self.testing = pairs.get("train", []), pairs.get("test", [])
@@ -132,7 +134,7 @@ class SuperResolution:
         return patches // self.batch_size
 
     def batches(self, epoch):
-        """Patches [N, C, h, w] and the same enlarged, in an order, at places, turned and mirrored as seed and epoch say."""
+        """Patches [N, C, h, w] and the same enlarged; seed and epoch decide order and places, turns and mirrors."""
         source = Patches(self.training, self.patch, self.options, self.network.channels, epoch, self.rank, self.ranks)
         data = ds.GeneratorDataset(source, ["low", "high"], shuffle=False, python_multiprocessing=False,
                                    num_parallel_workers=self.options.num_parallel_workers)
@@ -176,7 +178,7 @@ class SuperResolution:
         if image.shape[2] == 1:
             image = coloured(image, bicubic.resize(low, image.shape))
         with replacing(output) as temporary:
-            Image.fromarray(bicubic.rounded(image)).save(temporary, **({} if temporary.suffix == ".png" else {"quality": 95}))
+            Image.fromarray(bicubic.rounded(image)).save(temporary, quality=95)  # which PNG has no use for
         return [f"{low.shape[1]} x {low.shape[0]} enlarged to {image.shape[1]} x {image.shape[0]}: {output}"]
 
 
@@ -238,18 +240,19 @@ def enlarged(net, image, scale, channels, show=lambda *_: None):
         ndarray, float64 [scale * h, scale * w, channels], integers 0 .. 255.
     """
     net.set_train(False)
-    low = prepared(image, channels)
-    result = np.empty([side * scale for side in image.shape[:2]] + [channels])
-    rows, columns = (range(0, side, TILE) for side in image.shape[:2])
-    with pynative():  # for which every size is as good as another
-        for done, (top, left) in enumerate((top, left) for top in rows for left in columns):
-            (bottom, right), (above, before) = ((min(start + TILE, side) for start, side in zip((top, left), image.shape)),
-                                                (max(0, start - net.radius) for start in (top, left)))
-            tile = net(ms.Tensor(low[None, :, above:bottom + net.radius, before:right + net.radius])).asnumpy()[0]
-            tile = tile[:, scale * (top - above):, scale * (left - before):]
-            result[scale * top:scale * bottom, scale * left:scale * right] = bicubic.rounded(
-                255.0 * tile[:, :scale * (bottom - top), :scale * (right - left)]).transpose(1, 2, 0)
-            show(done + 1, len(rows) * len(columns))
+    low, (height, width), radius = prepared(image, channels), image.shape[:2], net.radius
+    result = np.empty((scale * height, scale * width, channels))
+    corners = list(itertools.product(range(0, height, TILE), range(0, width, TILE)))
+    with pynative():  # which takes one size like another
+        for done, (top, left) in enumerate(corners, start=1):
+            bottom, right = min(top + TILE, height), min(left + TILE, width)
+            above, before = max(0, top - radius), max(0, left - radius)
+            tile = net(ms.Tensor(low[None, :, above:bottom + radius, before:right + radius])).asnumpy()[0]
+            rows, columns = slice(scale * top, scale * bottom), slice(scale * left, scale * right)
+            tile = tile[:, rows.start - scale * above:rows.stop - scale * above,
+                        columns.start - scale * before:columns.stop - scale * before]
+            result[rows, columns] = bicubic.rounded(255 * tile).transpose(1, 2, 0)
+            show(done, len(corners))
     return result
 
 
