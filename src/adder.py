@@ -26,8 +26,8 @@ from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import Normal, initializer
 from mindspore.ops import functional as F
 
-from src import kernels
-from src.kernels import Float32, Geometry, check_float, one_of_pair
+from . import kernels
+from .kernels import Float32, Geometry, check_float, one_of_pair
 
 ETA = 0.2
 

@@ -31,8 +31,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from mindspore.train.checkpoint_pb2 import Checkpoint
 
-from src.errors import UserError
-from src.files import replacing
+from .errors import UserError
+from .files import replacing
 
 # A published or best checkpoint: <model>_<dataset>_<accuracy * 10,000>.ckpt
 BEST_NAME = re.compile(r".+_\d{4,5}\.ckpt")

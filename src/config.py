@@ -20,8 +20,8 @@ import math
 import re
 from pathlib import Path
 
-from src import yaml_files
-from src.errors import UserError, quote
+from . import yaml_files
+from .errors import UserError, quote
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "default_config.yaml"
 # What may be another value when a run is resumed: where things lie, what is shown, what other programs use.

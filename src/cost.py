@@ -24,7 +24,7 @@ add the norm of each filter, a scale and a shift in fp32. Neither counts norms, 
 Energy of an operation: 45 nm, as in AdderNet's papers (fp32, fp16, int8, int32). An addition of fewer than 8 bits is
 priced in proportion to its bits; of an XNOR nothing is published there, and it is priced at 0.
 """
-from src import errors
+from . import errors
 
 errors.guard(__name__)  # before what takes seconds to import
 
@@ -33,11 +33,11 @@ import dataclasses
 import mindspore as ms
 from mindspore import nn, ops
 
-from src import networks
-from src.adder import Adder2d
-from src.config import Parser, add_options, check_range, check_values
-from src.pairs import LAYERS, put, weight
-from src.xnor import XnorConv2d
+from . import networks
+from .adder import Adder2d
+from .config import Parser, add_options, check_range, check_values
+from .pairs import LAYERS, put, weight
+from .xnor import XnorConv2d
 
 # pJ of an operation.
 MULTIPLICATION = {"fp32": 3.7, "fp16": 1.1, "int8": 0.2, "int32": 3.1}

@@ -19,7 +19,7 @@ import logging
 import mindspore as ms
 from mindspore import communication
 
-from src.errors import UserError, die_with_parent
+from .errors import UserError, die_with_parent
 
 
 def set_up(device_target, device_id=0, mode="GRAPH", run_distribute=False):

@@ -19,10 +19,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, onnx
 
-from src import kernels
-from src.adder import AdderOp
-from src.errors import UserError
-from src.files import replacing
+from . import kernels
+from .adder import AdderOp
+from .errors import UserError
+from .files import replacing
 
 INPUT = "images"  # its name in ONNX
 

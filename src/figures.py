@@ -18,7 +18,7 @@
 
 Each run is the output folder of train.py: its metrics.csv, config.yaml and last.ckpt, or best checkpoint, are read.
 """
-from src import errors
+from . import errors
 
 errors.guard(__name__)  # before what takes seconds to import
 
@@ -29,13 +29,13 @@ from pathlib import Path
 
 import numpy as np
 
-from src import checkpoint, data, device, loading, picture, yaml_files
-from src.config import Parser
-from src.errors import UserError
-from src.folding import fold
-from src.kinds import KINDS
-from src.pairs import pairs
-from src.training.run_folder import series
+from . import checkpoint, data, device, loading, picture, yaml_files
+from .config import Parser
+from .errors import UserError
+from .folding import fold
+from .kinds import KINDS
+from .pairs import pairs
+from .training.run_folder import series
 
 CLASSES = 10  # of the features' picture; more would hide each other
 COLUMNS = 4  # of networks side by side

@@ -20,7 +20,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from src.errors import UserError, unfinished
+from .errors import UserError, unfinished
 
 UNFINISHED = ".unfinished"
 

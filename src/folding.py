@@ -20,10 +20,10 @@ all activations once more, which takes as long as the adder layers themselves.
 import numpy as np
 from mindspore import Tensor, nn
 
-from src import kernels
-from src.adder import Adder2d
-from src.norm import AddRelu
-from src.pairs import pairs, put, vacate
+from . import kernels
+from .adder import Adder2d
+from .norm import AddRelu
+from .pairs import pairs, put, vacate
 
 
 def fold(net, backend="auto"):

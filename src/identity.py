@@ -19,11 +19,11 @@ The zoo's checkpoints, and those that were written before, have none: the option
 import dataclasses
 import json
 
-from src import data
-from src.config import check_values
-from src.errors import UserError, quote
-from src.kinds import KINDS
-from src.networks import LARGEST_IMAGE, MOST_CLASSES, NETWORKS
+from . import data
+from .config import check_values
+from .errors import UserError, quote
+from .kinds import KINDS
+from .networks import LARGEST_IMAGE, MOST_CLASSES, NETWORKS
 
 KEY = "identity"  # among the checkpoint's parameters
 LONGEST = 1 << 20  # characters

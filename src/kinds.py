@@ -24,10 +24,10 @@ from typing import Callable
 
 from mindspore import nn
 
-from src.adder import ETA, Adder2d
-from src.norm import BatchNormAct2d
-from src.shift import ShiftAdd2d
-from src.xnor import XnorConv2d
+from .adder import ETA, Adder2d
+from .norm import BatchNormAct2d
+from .shift import ShiftAdd2d
+from .xnor import XnorConv2d
 
 
 @dataclasses.dataclass(frozen=True)

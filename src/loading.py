@@ -15,12 +15,12 @@
 """The network of a checkpoint, float or quantised, whatever network it is."""
 import argparse
 
-from src import checkpoint, data, identity as identities, networks
-from src.config import check_range
-from src.errors import UserError
-from src.kinds import KINDS
-from src.pairs import pairs
-from src.quant import cells, layers
+from . import checkpoint, data, identity as identities, networks
+from .config import check_range
+from .errors import UserError
+from .kinds import KINDS
+from .pairs import pairs
+from .quant import cells, layers
 
 
 def load(path, options, backend="auto"):

@@ -22,8 +22,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from src import kernels
-from src.kernels import Float32, check_float
+from . import kernels
+from .kernels import Float32, check_float
 
 
 class BatchNormAct2d(Float32, nn.BatchNorm2d):

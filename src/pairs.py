@@ -21,8 +21,8 @@ import dataclasses
 
 from mindspore import nn
 
-from src.adder import Adder2d
-from src.norm import BatchNormAct2d
+from .adder import Adder2d
+from .norm import BatchNormAct2d
 
 LAYERS = (Adder2d, nn.Conv2d)
 

@@ -13,8 +13,8 @@
 # limitations under the License.
 # ============================================================================
 """Pictures by matplotlib, which need not be there."""
-from src.errors import UserError
-from src.files import replacing
+from .errors import UserError
+from .files import replacing
 
 
 def new_figure(width, height):

@@ -21,18 +21,18 @@ An image is a PNG or JPEG of any size, in colour, grey or with transparency, whi
 scaled to the network's size, and normalised as the data set that the network was trained on. Super-resolution takes it
 tile by tile, so that memory does not grow with its size but for the picture itself.
 """
-from src import errors
+from . import errors
 
 errors.guard(__name__)  # before what takes seconds to import
 
 from pathlib import Path
 
-from src import checkpoint, device, loading
-from src.config import Parser
-from src.errors import UserError
-from src.folding import fold
-from src.networks import NETWORKS
-from src.tasks import TASKS
+from . import checkpoint, device, loading
+from .config import Parser
+from .errors import UserError
+from .folding import fold
+from .networks import NETWORKS
+from .tasks import TASKS
 
 
 def main():

@@ -18,8 +18,8 @@ Source: AdderNet, arXiv 1912.13200, section 4.2: every convolution but the first
 """
 from mindspore import nn, ops
 
-from src import kinds
-from src.pairs import Floats
+from . import kinds
+from .pairs import Floats
 
 def resnet20(class_num=10, layer="l1", in_channels=3, width=1, **options):
     """Adder ResNet-20: images [N, in_channels, 32, 32] to logits [N, class_num].

@@ -29,8 +29,8 @@ import mindspore as ms
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import Uniform, initializer
 
-from src.adder import Adder2d
-from src.kernels import Float32, check_float, one_of_pair
+from .adder import Adder2d
+from .kernels import Float32, check_float, one_of_pair
 
 FRACTION_BITS = 16  # of the inputs, in fixed point
 

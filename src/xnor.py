@@ -20,7 +20,7 @@ MindSpore's convolution multiplies the signs in floats: the numbers are the same
 import mindspore as ms
 from mindspore import nn, ops
 
-from src.kernels import Float32, check_float
+from .kernels import Float32, check_float
 
 
 class XnorConv2d(Float32, nn.Conv2d):

@@ -15,7 +15,7 @@
 """YAML files of `key: value` lines, and those that runs of older versions have left."""
 import yaml
 
-from src.errors import UserError
+from .errors import UserError
 
 
 LARGEST = 32_768  # bytes; the largest file of options here has a third of it

@@ -15,6 +15,7 @@
 """The import graph of the house: a tree that can be read from the top down."""
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,12 +31,15 @@ def modules():
 
 
 def imports(path, known):
-    """Modules of src that a file imports, anywhere in it."""
-    found = set()
+    """Modules of src that a file imports, anywhere in it, all of them relative: `pip install` gives src another name."""
+    found, folder = set(), path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "src":
-            inner = {f"{node.module}.{alias.name}" for alias in node.names} & set(known)
-            found |= inner or {node.module}
+        if isinstance(node, ast.ImportFrom) and node.level:
+            module = ".".join((*folder[:len(folder) - node.level + 1], *filter(None, [node.module])))
+            inner = {f"{module}.{alias.name}" for alias in node.names} & set(known)
+            found |= inner or {module}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module.split(".")[0] != "src", path
     return found
 
 
@@ -69,3 +73,9 @@ def test_no_table_is_filled_by_importing():
     for path in modules().values():
         text = path.read_text("utf-8")
         assert "def register" not in text and "import_module(" not in text or path.name == "config.py", path
+
+
+def test_pip_installs_every_folder():
+    packages = {"src", *(f"src.{path.parent.name}" for path in (ROOT / "src").glob("*/__init__.py"))}
+    named = re.findall(r'"adderngd([\w.]*)"[,\]]', (ROOT / "pyproject.toml").read_text("utf-8"))
+    assert {f"src{name}" for name in named} == packages

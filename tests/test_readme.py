@@ -26,6 +26,7 @@ import pytest
 
 import test_data_folder
 import test_data_mnist
+import test_super_resolution
 from src import device, errors
 from src.data import synthetic
 from test_convert import torch_state, write_state, write_zip
@@ -44,6 +45,7 @@ COMMANDS = [line for text in READMES.values() for block in blocks(text, "bash") 
 SMALL = ["--allow_small_dataset"]
 SHORT = [*SMALL, "--epoch_size", "1", "--batch_size", "32"]
 TINY = [*SHORT, "--network", "lenet5_bn"]  # compiles in a moment
+TINY_EDSR = ["--epoch_size", "1", "--batch_size", "4", "--patch_size", "12", "--n_feats", "4", "--n_resblocks", "1"]
 HELD_OUT = [*TINY, "--validation_size", "32"]
 NO_ASCEND = (1, "error: device_target Ascend is not available on this machine")
 # Refused in the copy, whose small data sets must survive; test_download.py downloads.
@@ -77,6 +79,11 @@ EXPECTED = {
     "python -m src.predict photo.png --checkpoint_file_path output/photos": ([], 0, r"\d %  cat"),
     "python export.py --checkpoint_file_path output/photos --file_format ONNX "
     "--file_name output/photos/network --device_target CPU": ([], 0, "exported "),
+    "python train.py --config_path config/adder_edsr_images.yaml --data_path pictures --device_target CPU "
+    "--output_path output/edsr": (TINY_EDSR, 0, "output/edsr/adder_edsr_images_x2_"),
+    "python eval.py --checkpoint_file_path output/edsr --eval_dataset_path pictures --device_target CPU": ([], 0, "SSIM: "),
+    "python -m src.predict photo.png --checkpoint_file_path output/edsr --output_path output/big.png":
+        ([], 0, "enlarged to"),
     "bash scripts/run_export.sh ckpt MINDIR CPU": ([], 0, "exported "),
     "bash scripts/run_export.sh ckpt AIR Ascend": ([], *NO_ASCEND),
     "python -m src.quant --checkpoint_file_path ckpt --data_path data --bits 8 --output output/adder_int8.ckpt":
@@ -84,6 +91,7 @@ EXPECTED = {
     "python eval.py --checkpoint_file_path output/adder_int8.ckpt --eval_dataset_path data --device_target CPU":
         (SMALL, 0, "top-5: "),
     "python -m src.cost": ([], 0, "honest count"),
+    "pip install .": (["--no-deps", "--no-build-isolation", "--target", "output/site"], 0, "Successfully installed"),
     "bash scripts/run_ablation.sh data CPU --epoch_size 6 --output_path output/ablation":
         (HELD_OUT, 0, r"full +[01]\.\d+\nno_centres +[01]\.\d"),
     "python train.py --config_path config/cnn_resnet20_cifar100.yaml --device_target CPU --data_path data "
@@ -112,6 +120,8 @@ def _tree(tmp_path_factory):
     write_data(tree / "data")
     test_data_folder.write(tree / "photos", train=16)
     test_data_folder.picture().save(tree / "photo.png")
+    for split in ("train", "test"):
+        test_super_resolution.write(tree / "pictures" / split)
     write_state(write_zip, tree / "ResNet20-AdderNet.pth", torch_state()[0])
     return tree
 
@@ -165,8 +175,13 @@ def called(command, options, monkeypatch):
     return 0
 
 
-def test_own_network(capsys):
-    """The program in the README trains a network of the reader's own."""
+def test_own_network(tree, monkeypatch, capsys):
+    """The program in the README trains a network of the reader's own, with the package that pip installed."""
+    site = tree / "output" / "site"
+    if not site.exists():  # where this test runs alone
+        monkeypatch.chdir(tree)
+        in_the_shell("pip install .", EXPECTED["pip install ."][0])
+    monkeypatch.syspath_prepend(site)
     (program,) = blocks(READMES["README.md"], "python")
     exec(program, {})  # pylint: disable=exec-used
     assert 1 < float(capsys.readouterr().out) < 5

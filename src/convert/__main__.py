@@ -16,7 +16,7 @@
 
 Usage: python -m src.convert FILE.pth OUT.ckpt [--key state_dict] [--network resnet20] [--layer l1] [--dataset cifar10]
 """
-from src import errors
+from .. import errors
 
 errors.guard(__name__)  # before what takes seconds to import
 
@@ -28,10 +28,10 @@ from pathlib import Path
 
 import numpy as np
 
-from src.config import Parser
-from src.convert.torch_pickle import load_state_dict
-from src.errors import UserError
-from src.files import check_output
+from ..config import Parser
+from .torch_pickle import load_state_dict
+from ..errors import UserError
+from ..files import check_output
 
 _BATCH_NORM = {
     "weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance",
@@ -95,7 +95,7 @@ def main():
     parameters = convert_names(state, arguments.file)
 
     # MindSpore takes seconds to import: after the mistakes that can be seen without it.
-    from src.checkpoint import save_parameters
+    from ..checkpoint import save_parameters
     identity = fit(parameters, arguments)
     save_parameters(parameters, arguments.out, identity=identity.dumps())
     under = common_prefix(state)[:-1]
@@ -118,11 +118,11 @@ def fit(parameters, arguments):
     Raises:
         UserError: an unknown network, layer or data set, or parameters of another network.
     """
-    from src import data, networks
-    from src.checkpoint import check_parameters
-    from src.identity import Identity
-    from src.kinds import KINDS
-    from src.pairs import pairs
+    from .. import data, networks
+    from ..checkpoint import check_parameters
+    from ..identity import Identity
+    from ..kinds import KINDS
+    from ..pairs import pairs
 
     for name, table in (("network", networks.NETWORKS), ("layer", KINDS), ("dataset", data.SETS)):
         if getattr(arguments, name) not in (None, *table):
@@ -150,7 +150,7 @@ def fit(parameters, arguments):
 
 def _kinds(parameters):
     """The kinds of layers that can be in a file, as it has parameters of such names; of equal ones the first."""
-    from src.kinds import KINDS, sockets
+    from ..kinds import KINDS, sockets
     found = {}
     for kind in KINDS:
         names = tuple(name for name, _ in sockets(kind, backend="composed")[0](1, 1, 1).parameters_and_names())
@@ -174,7 +174,7 @@ def _closest(parameters, choices):
 
 @functools.lru_cache(maxsize=None)
 def _names(network, layer):
-    from src import networks
+    from .. import networks
     return frozenset(networks.create(network, 10, layer, backend="composed").parameters_dict())
 
 

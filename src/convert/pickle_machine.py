@@ -25,7 +25,7 @@ Source: `torch/_utils.py` of PyTorch 0.4 to 2.13 and `utils/storage.py` of torch
 import pickletools
 from dataclasses import dataclass, field
 
-from src.errors import UserError
+from ..errors import UserError
 
 STORAGE_DTYPES = {
     "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "BFloat16Storage": "<u2",

@@ -15,8 +15,8 @@
 """Where state dicts lie in what a PyTorch file holds: alone, in a training checkpoint, or inside a pickled network."""
 import re
 
-from src.convert.pickle_machine import Record, TensorView, shown
-from src.errors import UserError
+from .pickle_machine import Record, TensorView, shown
+from ..errors import UserError
 
 _PARTS = ("_parameters", "_buffers", "_modules")  # the attributes of a module that hold its state
 _LONGEST = 300  # characters of a name with its path

@@ -28,9 +28,9 @@ from pathlib import Path
 
 import numpy as np
 
-from src.convert import state_dicts
-from src.convert.pickle_machine import STORAGE_DTYPES, PickleMachine, checked, shown
-from src.errors import UserError
+from . import state_dicts
+from .pickle_machine import STORAGE_DTYPES, PickleMachine, checked, shown
+from ..errors import UserError
 
 # A ResNet-50 in training, its momenta too, and a quarter. It bounds the time and memory that a hostile file can take.
 _MAX_FILE_BYTES = 2 ** 28

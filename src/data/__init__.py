@@ -25,14 +25,14 @@ import numpy as np
 from mindspore import dtype
 from mindspore.dataset import transforms, vision
 
-from src.data import pictures
-from src.data.cifar import CIFAR10, CIFAR100
-from src.data.fashion_mnist import FASHION_MNIST
-from src.data.folder import FOLDER
-from src.data.images import IMAGES
-from src.data.mnist import MNIST
-from src.data.synthetic import SYNTHETIC
-from src.errors import UserError
+from . import pictures
+from .cifar import CIFAR10, CIFAR100
+from .fashion_mnist import FASHION_MNIST
+from .folder import FOLDER
+from .images import IMAGES
+from .mnist import MNIST
+from .synthetic import SYNTHETIC
+from ..errors import UserError
 
 SETS = {"cifar100": CIFAR100, "cifar10": CIFAR10, "mnist": MNIST, "fashion_mnist": FASHION_MNIST,
         "synthetic": SYNTHETIC, "folder": FOLDER, "images": IMAGES}

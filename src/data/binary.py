@@ -16,7 +16,7 @@
 import fnmatch
 import os
 
-from src.errors import UserError
+from ..errors import UserError
 
 DOWNLOAD = "scripts/download_data.sh fetches the official archives"
 

@@ -19,8 +19,8 @@ import mindspore.dataset as ds
 import numpy as np
 from mindspore.dataset import transforms, vision
 
-from src.data import binary
-from src.errors import UserError
+from . import binary
+from ..errors import UserError
 
 # AdderNet's constants (main.py of its code), for CIFAR-10 and CIFAR-100 alike.
 MEAN = (0.4914, 0.4822, 0.4465)

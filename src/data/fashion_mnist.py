@@ -13,7 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """Fashion-MNIST (arXiv 1708.07747): pictures of clothes in files like MNIST's, in a folder `fashion-mnist`."""
-from src.data.mnist import Mnist
+from .mnist import Mnist
 
 
 class FashionMnist(Mnist):

@@ -19,8 +19,8 @@ import mindspore.dataset as ds
 import numpy as np
 from mindspore.dataset import vision
 
-from src.data import cifar, imagenet, pictures
-from src.errors import UserError
+from . import cifar, imagenet, pictures
+from ..errors import UserError
 
 FOLDERS = {"train": ("train",), "test": ("test", "val", "validation")}
 FORMATS = ("bmp", "gif", "jpeg", "jpg", "png", "ppm", "pgm", "tif", "tiff", "webp")

@@ -19,7 +19,7 @@ Source: the usual evaluation at 224 of a shorter side of 256 pixels, and trainin
 """
 from mindspore.dataset import vision
 
-from src.data.cifar import mirror
+from .cifar import mirror
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

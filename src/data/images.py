@@ -28,9 +28,9 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data import bicubic, pictures
-from src.data.folder import FORMATS, FOLDERS, images_in
-from src.errors import UserError
+from . import bicubic, pictures
+from .folder import FORMATS, FOLDERS, images_in
+from ..errors import UserError
 
 OFFICIAL = {"train": "DIV2K_train_HR", "test": "DIV2K_valid_HR"}
 

@@ -17,8 +17,8 @@ import mindspore.dataset as ds
 import numpy as np
 from mindspore.dataset import vision
 
-from src.data import binary
-from src.errors import UserError
+from . import binary
+from ..errors import UserError
 
 FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
          "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}

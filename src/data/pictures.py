@@ -18,7 +18,7 @@ import io
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from src.errors import UserError
+from ..errors import UserError
 
 
 def decode(data):

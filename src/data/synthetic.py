@@ -15,8 +15,8 @@
 """A generated data set in the binary layout of CIFAR-100, so that everything runs offline."""
 import numpy as np
 
-from src.data.cifar import FILES, Cifar
-from src.files import replacing
+from .cifar import FILES, Cifar
+from ..files import replacing
 
 CLASS_NUM = 10
 SIZES = {"train": 2560, "test": 500}

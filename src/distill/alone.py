@@ -15,9 +15,9 @@
 """Training alone: a network and its data."""
 import dataclasses
 
-from src.distill.learner import Learner
-from src.errors import UserError
-from src.kinds import KINDS
+from .learner import Learner
+from ..errors import UserError
+from ..kinds import KINDS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,11 +17,11 @@ import dataclasses
 
 import mindspore as ms
 
-from src import loading
-from src.distill import warm_start
-from src.distill.weight_gradient import schedule
-from src.errors import UserError
-from src.training.run_folder import RunFolder
+from .. import loading
+from . import warm_start
+from .weight_gradient import schedule
+from ..errors import UserError
+from ..training.run_folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,13 +25,13 @@ import numpy as np
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 
-from src import checkpoint, identity
-from src.distill import losses
-from src.distill.learner import Learner
-from src.errors import UserError
-from src.folding import fold
-from src.kinds import KINDS
-from src.networks import NETWORKS
+from .. import checkpoint, identity
+from . import losses
+from .learner import Learner
+from ..errors import UserError
+from ..folding import fold
+from ..kinds import KINDS
+from ..networks import NETWORKS
 
 # Do not decide what a teacher becomes:
 STUDENT_ONLY = ("layer", "eta", "epoch_size", "weight_gradient", "pre_trained", "teacher_checkpoint_path", "inherit",

@@ -13,8 +13,8 @@
 # limitations under the License.
 # ============================================================================
 """Training that goes on from the weights of a checkpoint: fine-tuning, or more epochs."""
-from src import checkpoint, identity as identities
-from src.errors import UserError
+from .. import checkpoint, identity as identities
+from ..errors import UserError
 
 
 def begin_with(net, path, identity):

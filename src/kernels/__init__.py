@@ -18,10 +18,10 @@ import logging
 
 import mindspore as ms
 
-from src.kernels import composed, exported, operations
-from src.kernels.build import BuildError
-from src.kernels.geometry import Geometry, one_of_pair
-from src.kernels.precision import Float32, check_float
+from . import composed, exported, operations
+from .build import BuildError
+from .geometry import Geometry, one_of_pair
+from .precision import Float32, check_float
 
 BACKENDS = ("auto", "kernel", "composed", *exported.FORMS)
 

@@ -27,7 +27,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from src.errors import UserError
+from ..errors import UserError
 
 FOLDER = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-pthread", "-fPIC")

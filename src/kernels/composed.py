@@ -30,9 +30,9 @@ from mindspore import dtype, ops
 from mindspore.ops.auto_generate.gen_ops_prim import CdistGrad
 from mindspore.ops.operations import _grad_ops
 
-from src.kernels import exported
-from src.kernels.passes import Pass, equal_blocks
-from src.kernels.precision import Float32
+from . import exported
+from .passes import Pass, equal_blocks
+from .precision import Float32
 
 BLOCK_BYTES = 2 << 20  # of one temporary tensor
 LARGE_BLOCK_BYTES = 64 << 20  # the same where each iteration is dear: in PYNATIVE mode

@@ -22,7 +22,7 @@ import os
 import shutil
 from pathlib import Path
 
-from src.kernels.build import FOLDER, BuildError, cached, run
+from .build import FOLDER, BuildError, cached, run
 
 FLAGS = ("-std=c++17", "-arch=compute_80")  # from Ampere on: copies to shared memory that nobody waits for
 NVRTC = ("libnvrtc.so.11.2", "libnvrtc.so.12", "libnvrtc.so.13", "libnvrtc.so")  # MindSpore's own is the first

@@ -23,7 +23,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from src.kernels.passes import Pass, equal_blocks
+from .passes import Pass, equal_blocks
 
 BLOCK = 1 << 19  # values for each image in the largest tensor
 MOST = 16  # blocks of a layer: each takes time to compile, and space in the file

@@ -25,10 +25,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops
 
-from src.kernels import device_code
-from src.kernels.build import BuildError, cpu_library, gpu_library
-from src.kernels.geometry import Geometry, shape_of
-from src.kernels.precision import Float32
+from . import device_code
+from .build import BuildError, cpu_library, gpu_library
+from .geometry import Geometry, shape_of
+from .precision import Float32
 
 F32, U8, I32 = "Float32", "UInt8", "Int32"
 

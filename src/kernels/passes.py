@@ -15,7 +15,7 @@
 """What the passes from MindSpore's operators share, those that run and those that are exported."""
 from mindspore import ops
 
-from src.kernels.precision import Float32
+from .precision import Float32
 
 
 class Pass(Float32):

@@ -17,14 +17,14 @@ import dataclasses
 from functools import partial
 from typing import Callable
 
-from src.errors import UserError
-from src.networks.adder_sr import OPTIONS, edsr, vdsr
-from src.networks.ghostnet import ghostnet
-from src.networks.lenet import lenet5_bn
-from src.networks.lenet_pp import lenet_pp
-from src.networks.resnet import resnet18, resnet50
-from src.networks.vgg_small import vgg_small
-from src.res20_adder import resnet20, resnet32, resnet56
+from ..errors import UserError
+from .adder_sr import OPTIONS, edsr, vdsr
+from .ghostnet import ghostnet
+from .lenet import lenet5_bn
+from .lenet_pp import lenet_pp
+from .resnet import resnet18, resnet50
+from .vgg_small import vgg_small
+from ..res20_adder import resnet20, resnet32, resnet56
 
 MOST_CLASSES = 1_000_000
 LARGEST_IMAGE = 4096  # pixels of a side

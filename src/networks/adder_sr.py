@@ -26,10 +26,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, nn, ops
 
-from src import kinds
-from src.data.bicubic import weights
-from src.kernels import Float32
-from src.norm import AddRelu
+from .. import kinds
+from ..data.bicubic import weights
+from ..kernels import Float32
+from ..norm import AddRelu
 
 BODY = ("n_feats", "self_shortcut", "power_activation", "batch_norm")
 OPTIONS = {"edsr": ("scale", *BODY, "n_resblocks", "res_scale"), "vdsr": ("scale", *BODY)}  # of default_config.yaml

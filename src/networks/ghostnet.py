@@ -21,7 +21,7 @@ published: here the first two steps that halve the resolution keep that of small
 """
 from mindspore import nn, ops
 
-from src import kinds
+from .. import kinds
 
 STEM, LAST, HEAD = 16, 960, 1280  # channels; those of the head are the same in every width
 BLOCKS = (  # window, channels inside and of the output, squeeze-and-excitation, stride

@@ -19,8 +19,8 @@ of a 1x1 window on a single position.
 """
 from mindspore import nn, ops
 
-from src import kinds
-from src.pairs import Floats
+from .. import kinds
+from ..pairs import Floats
 
 
 def lenet5_bn(class_num=10, layer="l1", in_channels=1, **options):

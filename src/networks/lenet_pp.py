@@ -20,8 +20,8 @@ the first and the last too, with batch norm and ReLU behind it for the source's 
 """
 from mindspore import nn, ops
 
-from src import kinds
-from src.pairs import Floats
+from .. import kinds
+from ..pairs import Floats
 
 CHANNELS = (32, 64, 128)  # of two layers each, behind which the resolution is halved
 

@@ -20,9 +20,9 @@ There is no such file for ResNet-18, which is the same here with the blocks of R
 """
 from mindspore import nn, ops
 
-from src import kinds
-from src.pairs import Floats
-from src.res20_adder import BasicBlock, stage
+from .. import kinds
+from ..pairs import Floats
+from ..res20_adder import BasicBlock, stage
 
 STEM = 64  # channels
 

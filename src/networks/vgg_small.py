@@ -19,8 +19,8 @@ ResNet-20, a 1x1 convolution and a norm, on all 8,192 values.
 """
 from mindspore import nn, ops
 
-from src import kinds
-from src.pairs import Floats
+from .. import kinds
+from ..pairs import Floats
 
 CHANNELS = (128, 256, 512)  # of two layers each, behind which the resolution is halved
 

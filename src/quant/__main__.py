@@ -16,7 +16,7 @@
 
 Usage: python -m src.quant --checkpoint_file_path FILE --data_path data --bits 8 --output OUT.ckpt
 """
-from src import errors
+from .. import errors
 
 errors.guard(__name__)  # before what takes seconds to import
 
@@ -25,15 +25,15 @@ from pathlib import Path
 
 import numpy as np
 
-from src import checkpoint, device, loading
-from src.config import Parser, add_options, check_range, check_values, defaults_but, pick
-from src.errors import UserError
-from src.files import check_output
-from src.networks import NETWORKS
-from src.quant import calibrate, layers
-from src.quant.cells import BITS
-from src.quant.schemes import SCHEMES
-from src.tasks import TASKS
+from .. import checkpoint, device, loading
+from ..config import Parser, add_options, check_range, check_values, defaults_but, pick
+from ..errors import UserError
+from ..files import check_output
+from ..networks import NETWORKS
+from . import calibrate, layers
+from .cells import BITS
+from .schemes import SCHEMES
+from ..tasks import TASKS
 
 
 def main():

@@ -31,13 +31,13 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from src.adder import Adder2d
-from src.device import pynative
-from src.errors import UserError
-from src.folding import scale_and_shift
-from src.pairs import pairs, put
-from src.quant.cells import Distances, usual_top
-from src.quant.schemes import SCHEMES, store
+from ..adder import Adder2d
+from ..device import pynative
+from ..errors import UserError
+from ..folding import scale_and_shift
+from ..pairs import pairs, put
+from .cells import Distances, usual_top
+from .schemes import SCHEMES, store
 
 SEARCH_SIZE = 128  # images on which limits are chosen; all of them give the scales and shifts
 BATCH = 256

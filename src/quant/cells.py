@@ -43,13 +43,13 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from src import kernels
-from src.adder import Adder2d
-from src.checkpoint import check_shapes, exactly
-from src.errors import UserError
-from src.folding import conv_with
-from src.pairs import Floats, pairs, put, vacate
-from src.quant.schemes import SCHEMES, STORED_TOP
+from .. import kernels
+from ..adder import Adder2d
+from ..checkpoint import check_shapes, exactly
+from ..errors import UserError
+from ..folding import conv_with
+from ..pairs import Floats, pairs, put, vacate
+from .schemes import SCHEMES, STORED_TOP
 
 BITS = (8, 6, 5, 4, 3)
 ROUNDING = 1.5 * 2 ** 23  # leaves no bits for fractions when it is added; MindSpore exports `Round` as invalid ONNX

@@ -33,13 +33,13 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from src import checkpoint
-from src.adder import Adder2d
-from src.device import pynative
-from src.errors import UserError
-from src.pairs import Closed, put
-from src.quant.cells import BITS, Distances
-from src.quant.schemes import LEAST_LIMIT, QUANTILES, limits, moments, norm_fit, unsigned_layer
+from .. import checkpoint
+from ..adder import Adder2d
+from ..device import pynative
+from ..errors import UserError
+from ..pairs import Closed, put
+from .cells import BITS, Distances
+from .schemes import LEAST_LIMIT, QUANTILES, limits, moments, norm_fit, unsigned_layer
 
 SCHEME = "layers"
 SEARCH_SIZE = 32  # images on which limits are chosen; all of them give the scales and shifts

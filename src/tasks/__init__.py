@@ -38,10 +38,10 @@ take and, for a trained network, the classes that it knows. Training, its method
 """
 import dataclasses
 
-from src.errors import UserError
-from src.networks import NETWORKS
-from src.tasks.classification import Classification
-from src.tasks.super_resolution import SuperResolution
+from ..errors import UserError
+from ..networks import NETWORKS
+from .classification import Classification
+from .super_resolution import SuperResolution
 
 TASKS = {"classification": Classification, "super_resolution": SuperResolution}
 

@@ -20,9 +20,9 @@ import mindspore.dataset as ds
 import numpy as np
 from mindspore import nn, ops
 
-from src import data
-from src.errors import UserError
-from src.identity import Identity
+from .. import data
+from ..errors import UserError
+from ..identity import Identity
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,13 +25,13 @@ import numpy as np
 from mindspore import nn, ops
 from PIL import Image
 
-from src.data import SETS, bicubic, pictures
-from src.data.images import brightness
-from src.device import pynative
-from src.errors import UserError
-from src.files import check_output, replacing
-from src.identity import Identity
-from src.tasks.quality import WINDOW, psnr, ssim
+from ..data import SETS, bicubic, pictures
+from ..data.images import brightness
+from ..device import pynative
+from ..errors import UserError
+from ..files import check_output, replacing
+from ..identity import Identity
+from .quality import WINDOW, psnr, ssim
 
 TILE = 192  # pixels of an image that a network enlarges at once, in rows and columns
 FORMATS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # that a picture is written in

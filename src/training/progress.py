@@ -18,7 +18,7 @@ import sys
 import time
 from datetime import timedelta
 
-from src.errors import UserError
+from ..errors import UserError
 
 
 class Progress:

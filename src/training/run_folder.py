@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from src import checkpoint, picture, yaml_files
-from src.errors import UserError
-from src.files import locked, remove_unfinished, replacing
+from .. import checkpoint, picture, yaml_files
+from ..errors import UserError
+from ..files import locked, remove_unfinished, replacing
 
 STATE = "train_state.ckpt"
 

@@ -18,7 +18,7 @@ import logging
 import mindspore as ms
 from mindspore import nn, ops
 
-from src.errors import UserError
+from ..errors import UserError
 
 MOST_STEPS = 10_000_000  # of a run, whose rates are a list
 

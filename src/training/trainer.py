@@ -16,9 +16,9 @@
 import contextlib
 import dataclasses
 
-from src.training.average import Average
-from src.training.progress import Progress
-from src.training.step import OPTIMIZERS, TrainStep
+from .average import Average
+from .progress import Progress
+from .step import OPTIMIZERS, TrainStep
 
 
 @dataclasses.dataclass(frozen=True)
