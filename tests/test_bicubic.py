@@ -65,7 +65,7 @@ def test_small_images_are_rounded_within_their_range():
 def test_published_figure_of_set5(scale, wanted):
     """As papers have it: brightness made small and large again, `scale` pixels less on each side."""
     values = []
-    for pair in IMAGES.read(IMAGES.find(SET5, "test"), scale, 1, ""):
+    for pair in IMAGES.read(IMAGES.find(SET5, "test"), scale):
         y = brightness(pair.high)
         small = bicubic.resize(y, pair.low.shape)
         again = bicubic.rounded(bicubic.resize(small, y.shape)).astype(float)

@@ -101,7 +101,7 @@ def test_a_folder_of_images_alone(inside, tmp_path):
 def test_small_images_are_made_or_read(tmp_path):
     """Those that are made are of the part that is a multiple of the scale."""
     write(tmp_path / "test" / "HR")
-    for pair, size in zip(IMAGES.read(tmp_path / "test" / "HR", 3, 1, ""), SIZES):
+    for pair, size in zip(IMAGES.read(tmp_path / "test" / "HR", 3), SIZES):
         assert pair.low.shape == (size[0] // 3, size[1] // 3, 3) and pair.high.shape == (
             3 * (size[0] // 3), 3 * (size[1] // 3), 3)
         np.testing.assert_array_equal(pair.low, bicubic.shrunk(pair.high, 3))
@@ -109,7 +109,7 @@ def test_small_images_are_made_or_read(tmp_path):
     official.mkdir(parents=True)
     for number, size in enumerate(SIZES):
         Image.fromarray(pixels(9, (size[0] // 3, size[1] // 3))).save(official / f"{number}x3.png")
-    for pair in IMAGES.read(tmp_path / "test" / "HR", 3, 1, ""):
+    for pair in IMAGES.read(tmp_path / "test" / "HR", 3):
         np.testing.assert_array_equal(pair.low, pixels(9, pair.low.shape[:2]))
     Image.fromarray(pixels(9, (20, 20))).save(official / "2x3.png")
     with pytest.raises(UserError, match=r"20 x 20 pixels, where .*2.png asks for 10 x 10"):
@@ -128,8 +128,11 @@ def test_images_that_are_too_small_or_damaged(tmp_path):
     with pytest.raises(UserError, match="patch_size 12 is no multiple of scale 5"):
         task(tmp_path, scale=5)
     Image.fromarray(pixels(0, (15, 12))[:, :9]).save(tmp_path / "test" / "small.png")
-    with pytest.raises(UserError, match="small.png: 9 x 15 pixels are too few, SSIM needs 16 x 16"):
+    with pytest.raises(UserError, match="small.png: 9 x 15 pixels are too few, at least 16 x 16 are needed"):
         task(tmp_path)
+    (tmp_path / "test" / "small.png").rename(folder / "small.png")
+    with pytest.raises(UserError, match="1.png: 60 x 11 pixels are too few"):
+        task(tmp_path, validation_size=1, patch_size=4)
     (folder / "text.png").write_text("hello")
     with pytest.raises(UserError, match="text.png: damaged, or no image"):
         task(tmp_path)
@@ -210,7 +213,7 @@ def test_evaluation(home):
     values = task(home / "data").evaluate(Nearest())
     assert ms.get_context("mode") == ms.GRAPH_MODE and list(values) == ["psnr", "ssim"]
     wanted = []
-    for pair in IMAGES.read(home / "data" / "test", 2, 1, ""):
+    for pair in IMAGES.read(home / "data" / "test", 2):
         error = brightness(enlarged(Nearest(), pair.low, 2, 3)) - brightness(pair.high)
         wanted.append(10 * np.log10(255 ** 2 / (error[2:-2, 2:-2] ** 2).mean()))
     assert values["psnr"] == pytest.approx(np.mean(wanted), rel=1e-6) and 0 < values["ssim"] < 1

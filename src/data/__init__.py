@@ -124,8 +124,8 @@ def prepare(name, path, splits, allow_small=False, class_num=0, classes=()):
         Path, the folder with the files.
 
     Raises:
-        UserError: a file is missing, damaged or too small, an image has a class that is none, the classes are others, or
-            there are none.
+        UserError: a file is missing, damaged or too small, an image has a class that is none, or the classes are others
+            or none.
     """
     data_set = SETS[name]
     if data_set.task != "classification":

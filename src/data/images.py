@@ -50,14 +50,13 @@ class Images:
             raise UserError(f"no images in {path}, nor in {inner} in it; they end in {', '.join(FORMATS)}")
         return found[0]
 
-    def read(self, folder, scale, least, why):
+    def read(self, folder, scale, least=1):
         """The images of a folder in both resolutions.
 
         Args:
             folder (Path): what `find` returned.
             scale (int): how many times larger the large ones are.
             least (int): height and width that the small ones must have.
-            why (str): what they must have it for.
 
         Returns:
             list[Pair], in the order of the names.
@@ -66,7 +65,7 @@ class Images:
             UserError: an image is damaged or too small, or the small ones that are there do not fit.
         """
         with ThreadPoolExecutor() as threads:
-            return list(threads.map(partial(_pair, scale=scale, least=least, why=why), images_in(folder)))
+            return list(threads.map(partial(_pair, scale=scale, least=least), images_in(folder)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +76,12 @@ class Pair:
     high: np.ndarray
 
 
-def _pair(path, scale, least, why):
+def _pair(path, scale, least):
     high = pictures.read(path)
     size = [side // scale for side in high.shape[:2]]
     if min(size) < least:
-        raise UserError(f"{path}: {high.shape[1]} x {high.shape[0]} pixels are too few, {why} {least * scale} x "
-                        f"{least * scale}")
+        raise UserError(f"{path}: {high.shape[1]} x {high.shape[0]} pixels are too few, at least {least * scale} x "
+                        f"{least * scale} are needed")
     high = high[:size[0] * scale, :size[1] * scale]
     folder = path.parent.parent / path.parent.name.replace("HR", "LR_bicubic") / f"X{scale}"
     if folder == path.parent / f"X{scale}" or not folder.is_dir():

@@ -95,8 +95,9 @@ class SuperResolution:
         if len(folders) > len(set(folders.values())):
             raise UserError(f"{path} has no images for tests beside those to train on: make folders train and test in "
                             "it, or hold some out by --validation_size")
-        least = {"train": (1, "a patch needs"), "test": (2 + -(-WINDOW // scale), "SSIM needs")}
-        pairs = {split: images.read(folder, scale, *least[split]) for split, folder in folders.items()}
+        least = 2 + -(-WINDOW // scale)  # of images to evaluate on
+        pairs = {split: images.read(folder, scale, least if split == "test" or options.validation_size else 1)
+                 for split, folder in folders.items()}
         self.training, self.testing = pairs.get("train", []), pairs.get("test", [])
         if "train" in splits:
             self._leave_out(path)
