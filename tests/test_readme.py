@@ -71,9 +71,9 @@ EXPECTED = {
     "python train.py --config_path config/adderngd_resnet20_cifar100.yaml --device_target CPU --data_path data "
     "--output_path output/ngd": (TINY, 0, "adderngd_lenet5_bn_cifar100_"),
     "python eval.py --checkpoint_file_path ckpt --eval_dataset_path data --device_target CPU": (SMALL, 0, "top-5: "),
+    "python -m src.predict photo.png --checkpoint_file_path ckpt": ([], 0, r"\d %  [a-z]+\n"),
     "python -m src.convert ResNet20-AdderNet.pth output/adder_resnet20_cifar10.ckpt":
         ([], 0, "converted 110 parameters"),
-    "python -m src.predict photo.png --checkpoint_file_path ckpt": ([], 0, r"\d %  [a-z]+\n"),
     "python train.py --dataset folder --data_path photos --device_target CPU --epoch_size 30 --batch_size 32 "
     "--output_path output/photos": (TINY, 0, "output/photos/adder_lenet5_bn_folder_"),
     "python -m src.predict photo.png --checkpoint_file_path output/photos": ([], 0, r"\d %  cat"),
@@ -188,19 +188,16 @@ def test_own_network(tree, monkeypatch, capsys):
 
 
 def test_tree_in_the_readme_is_the_tree():
-    """The listing names every file of the product, every folder, and no file that is not there."""
+    """The listing names every folder, every file beside or above them, and no file that is not there."""
     (listing,) = blocks(READMES["README.md"], "text")
     named = set(re.findall(r"[\w.]+", listing))
-    patterns = ("*.py", "*.yaml", "scripts/*.*", "src/*.py", "src/*/*.py", "src/kernels/*.*", "benchmarks/*.py",
-                "benchmarks/*.cc", "benchmarks/*.cu", "benchmarks/*.sh")
-    files = {path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}
-    for path in files:
+    for path in (path for pattern in ("*.py", "*.yaml", "scripts/*.*", "src/*.py") for path in ROOT.glob(pattern)):
         assert path.name in named or path.name == "__init__.py", path
     for path in (*ROOT.glob("*/"), *ROOT.glob("src/*/")):
-        ignored = path.name in ("data", "output") and path.parent == ROOT
-        assert path.name in named or re.match(r"[._]", path.name) or ignored or not path.is_dir(), path
-    names = {path.name for path in files} | {"README.md"}
-    assert {name for name in named if re.search(r"\w\.(py|yaml|sh|md|cc|h)$", name)} <= names
+        ignored = path.name in ("data", "output", "build") and path.parent == ROOT
+        assert path.name in named or re.match(r"[._]|.*egg-info", path.name) or ignored or not path.is_dir(), path
+    present = {path.name for path in ROOT.glob("*/*")} | {path.name for path in ROOT.glob("*")}
+    assert {name for name in named if re.search(r"\w\.(py|yaml|sh|md|txt)$", name)} <= present
 
 
 @pytest.mark.parametrize("name", READMES)
