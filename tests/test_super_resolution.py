@@ -297,7 +297,7 @@ def test_exported(run, trained, monkeypatch):
     assert shapes == [((None, 3, None, None), "enlarged"), ((None, 3, 48, 48), "enlarged")]
 
 
-@pytest.mark.parametrize("form", ["RGB", "L", "RGBA", "16", "jpg"])
+@pytest.mark.parametrize("form", ["L", "RGBA", "16", "jpg"])
 def test_pictures_are_enlarged(home, run, trained, form, monkeypatch):
     """Of every kind, tile by tile; the result is that of the task."""
     monkeypatch.setattr(super_resolution, "TILE", 9)
