@@ -106,8 +106,9 @@ EXPECTED = {
     "python -m benchmarks.plot benchmarks/results.json benchmarks/performance.png": ([], 0, ""),
 }
 # Called in this process, which has imported MindSpore already, are all programs but these: one chooses another device,
-# one starts processes of its own.
-APART = ("python train.py --device_target GPU", "python -m benchmarks.compare")
+# one starts processes of its own, one MindSpore would mistake for another that was compiled before.
+APART = ("python train.py --device_target GPU", "python -m benchmarks.compare",
+         "python train.py --config_path config/adder_edsr")
 
 
 @pytest.fixture(scope="module", name="tree")
