@@ -268,7 +268,8 @@ def test_features_of_another_size():
         ngd.check_pair(student, teacher, options(*NGD, "--features_weight", "1", "--teacher", "l1"))
 
 
-TASK = SimpleNamespace(dataset="cifar10", class_num=CLASSES, in_channels=3)
+TASK = SimpleNamespace(dataset="cifar10", class_num=CLASSES,
+                       identity=lambda network, layer: Identity(network, layer, CLASSES, "cifar10"))
 
 
 @pytest.fixture(name="trained", scope="module")
