@@ -31,17 +31,18 @@ class XnorConv2d(Float32, nn.Conv2d):
 
     Args:
         in_channels, out_channels (int): C_in and C_out.
-        kernel_size, stride, padding, group (int): as those of `nn.Conv2d` with pad_mode "pad".
+        kernel_size, stride, padding, group (int), has_bias (bool): as those of `nn.Conv2d` with pad_mode "pad".
     """
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, group=1):
-        super().__init__(in_channels, out_channels, kernel_size, stride, "pad", padding, group=group)
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, group=1, has_bias=False):
+        super().__init__(in_channels, out_channels, kernel_size, stride, "pad", padding, group=group, has_bias=has_bias)
         self.norm, self.sign = nn.BatchNorm2d(in_channels), Sign()
 
     def construct(self, x):
         check_float("binary layer", "x", x)
         alpha = ops.abs(self.weight).mean((1, 2, 3), True)
         y = self.conv2d(self.sign(self.norm(x.astype(ms.float32))), alpha * self.sign(self.weight))
+        y = self.bias_add(y, self.bias) if self.has_bias else y
         return y.astype(x.dtype)
 
 

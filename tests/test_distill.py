@@ -268,7 +268,7 @@ def test_features_of_another_size():
         ngd.check_pair(student, teacher, options(*NGD, "--features_weight", "1", "--teacher", "l1"))
 
 
-TASK = SimpleNamespace(dataset="cifar10", class_num=CLASSES,
+TASK = SimpleNamespace(dataset="cifar10", class_num=CLASSES, size=(32, 32), options=SimpleNamespace(image_size=0),
                        identity=lambda network, layer: Identity(network, layer, CLASSES, "cifar10"))
 
 

@@ -341,9 +341,9 @@ def onnx_outputs(net, x, folder):
 @pytest.mark.parametrize("scheme", ["unsigned", "adderquant"])
 def test_commands(tmp_path, monkeypatch, capsys, scheme):
     """python -m src.quant, then eval.py and export.py on what it wrote: what the functions give."""
-    def program(path, *options):
-        monkeypatch.setattr(sys, "argv", [path, *map(str, options), "--device_target", "CPU"])
-        runpy.run_path(str(ROOT / path), run_name="__main__")
+    def program(name, *options):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, options), "--device_target", "CPU"])
+        runpy.run_module(name, run_name="__main__")
         return capsys.readouterr().out
 
     monkeypatch.setattr(device, "_set_device", lambda *_: None)  # a process chooses its processor once
@@ -352,10 +352,10 @@ def test_commands(tmp_path, monkeypatch, capsys, scheme):
     net = create("lenet5_bn", 10, in_channels=3)
     identity = Identity("lenet5_bn", "l1", 10, "synthetic")
     save_parameters(net.parameters_dict(), tmp_path / "net.ckpt", identity=identity.dumps())
-    printed = program("src/quant/__main__.py", "--checkpoint_file_path", tmp_path / "net.ckpt", "--data_path", tmp_path,
+    printed = program("src.quant", "--checkpoint_file_path", tmp_path / "net.ckpt", "--data_path", tmp_path,
                       "--bits", 4, "--scheme", scheme, "--calibration_size", 64, "--output", tmp_path / "int4.ckpt")
     assert f"to 4 bits ({scheme}, 64 training images)" in printed
-    result = program("eval.py", "--checkpoint_file_path", tmp_path / "int4.ckpt", "--eval_dataset_path", tmp_path)
+    result = program("eval", "--checkpoint_file_path", tmp_path / "int4.ckpt", "--eval_dataset_path", tmp_path)
     assert result.startswith("result: ") and f"ckpt= {tmp_path / 'int4.ckpt'}\ntop-5: " in result
     folder = data.prepare("synthetic", tmp_path, ("train", "test"))
     ms.set_context(mode=ms.PYNATIVE_MODE)
@@ -364,7 +364,7 @@ def test_commands(tmp_path, monkeypatch, capsys, scheme):
     accuracies = accuracies_of(integers, data.create_dataset("synthetic", folder, "test", 250))
     printed = [float(result.split()[i]) for i in (1, -1)]
     assert printed == pytest.approx(accuracies, abs=0.005) and printed[1] > printed[0] > 0
-    printed = program("export.py", "--checkpoint_file_path", tmp_path / "int4.ckpt", "--batch_size", 1,
+    printed = program("export", "--checkpoint_file_path", tmp_path / "int4.ckpt", "--batch_size", 1,
                       "--file_name", tmp_path / "int4")
     assert "same logits after reloading" in printed and (tmp_path / "int4.mindir").is_file()
 
