@@ -100,7 +100,7 @@ EXPECTED = {
     "output/ablation/weights output/ablation/full output/ablation/full/teacher output/ablation/cnn --data_path data "
     "--output_path output/pictures": ([], 0, "output/pictures/weights.png"),
     "python -m benchmarks.quantised --checkpoint_file_path ckpt --data_path data":
-        ([*SMALL, "--calibration_size", "8"], 0, "adderquant "),
+        ([*SMALL, "--calibration_size", "8", "--checkpoint_file_path", "ckpt/lenet"], 0, "adderquant "),  # a smaller one
     "python -m benchmarks.compare --output benchmarks/results.json":
         (["--batch_size", "4", "--rounds", "1", "--parts", "networks", "quantised", "layers"], 0, "onnxruntime: "),
     "python -m benchmarks.plot benchmarks/results.json benchmarks/performance.png": ([], 0, ""),

@@ -198,6 +198,7 @@ def test_saved_loaded_and_not_quantised(trained, tmp_path):
         inputs(argparse.Namespace(checkpoint_file_path=path, calibration_size=8))
 
 
+@pytest.mark.parametrize("trained", ["lenet5_bn"], indirect=True, scope="module")
 def test_exported(trained, tmp_path):
     """The MINDIR is compared with the network there."""
     export(network(trained, "shiftadd", backend="unrolled"), images(trained[0], 1).shape, tmp_path / "net.mindir", "MINDIR")
