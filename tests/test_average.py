@@ -33,7 +33,7 @@ def training(decay):
     ms.set_seed(1)
     net = create("lenet5_bn", 10).set_train()
     optimizer = sgd(net, 10, 0.1, 0.9, 5e-4)
-    average = Average(optimizer, decay)
+    average = Average(net, optimizer, decay)
     return net, TrainStep(Loss(net), optimizer, average=average), average
 
 

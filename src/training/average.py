@@ -26,13 +26,14 @@ class Average(nn.Cell):
     """The mean, moved by each call: mean = d * mean + (1 - d) * weight, d = min(decay, (1 + t) / (10 + t)) in step t.
 
     Args:
-        optimizer (Optimizer): whose parameters are averaged, and which counts the steps.
+        net (Cell): whose trainable parameters are averaged.
+        optimizer (Optimizer): which counts the steps.
         decay (float): d in the end.
     """
 
-    def __init__(self, optimizer, decay):
+    def __init__(self, net, optimizer, decay):
         super().__init__(auto_prefix=False)
-        self.weights, self.step, self.decay = ParameterTuple(optimizer.parameters), optimizer.global_step, decay
+        self.weights, self.step, self.decay = ParameterTuple(net.trainable_params()), optimizer.global_step, decay
         self.means = self.weights.clone("average", "same")
         for mean in self.means:
             mean.requires_grad = False
