@@ -62,6 +62,13 @@ def test_mean(mode):
     assert sum(name.startswith("average.") for name in step.parameters_dict()) == len(means)
 
 
+def test_mean_is_of_the_network_alone():
+    """What else is trained with it is averaged neither in training nor for an evaluation."""
+    net, other = create("lenet5_bn", 10), create("lenet5_bn", 10)
+    average = Average(net, sgd(ms.nn.CellList([net, other]), 10, 0.1, 0.9, 5e-4), 0.9)
+    assert list(average.weights) == net.trainable_params()
+
+
 def test_network_has_it_for_a_while():
     """And statistics of the images that it sees with these weights."""
     net, step, average = training(0.9)

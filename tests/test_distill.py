@@ -271,23 +271,22 @@ def test_features_of_another_size(names, mode):
     ms.set_context(mode=mode)
     random, (features, logits, labels) = np.random.default_rng(3), batch()
     wanted, means = random.uniform(0, 2, (BATCH, 9, 1, 1)), random.uniform(0, 2, (CLASSES, 9))
-    project = ngd.projection(5, 9)
-    assert ngd.projection(9, 9) is None
+    project = ngd.Projection(5, 9)
     loss = Distillation(Teacher(wanted.astype(np.float32), logits), means.astype(np.float32),
                         parts(**dict.fromkeys(names, 0.3)), project)
 
     def in_numpy(weight):
-        mapped = features[:, :, 0, 0].astype(np.float64) @ weight.T
+        mapped = features[:, :, 0, 0].astype(np.float64) / np.sqrt(5) @ weight.T
         longer = np.maximum(*(np.linalg.norm(each, axis=1) for each in (mapped, wanted[:, :, 0, 0])))
         unit = means / np.linalg.norm(means, axis=1, keepdims=True)
         terms = {"features_weight": 0.5 * ((mapped - wanted[:, :, 0, 0]) ** 2).sum(1).mean(),
                  "direction_weight": (1 - (mapped * unit[labels]).sum(1) / longer).mean()}
         return sum(0.3 * terms[name] for name in names)
 
-    weight = project.weight.asnumpy()[:, :, 0, 0].astype(np.float64)
+    weight = project.linear.weight.asnumpy()[:, :, 0, 0].astype(np.float64)
     inputs = None, ms.Tensor(labels), ms.Tensor(features), ms.Tensor(logits)
     got, gradient = ops.value_and_grad(loss, None, loss.trainable_params())(*inputs)
-    assert [value.name for value in loss.trainable_params()] == ["project.weight"]
+    assert [value.name for value in loss.trainable_params()] == ["project.linear.weight"]
     assert float(got) == pytest.approx(in_numpy(weight), rel=1e-5)
     steps = 1e-5 * np.eye(weight.size).reshape((-1, *weight.shape))
     slopes = [(in_numpy(weight + step) - in_numpy(weight - step)) / 2e-5 for step in steps]

@@ -115,15 +115,26 @@ def distillation(student, teacher, options, task):
         return None
     teacher = fixed(teacher, options.backend)
     means = class_means(teacher, task.batches(1), task.class_num) if options.direction_weight else None
-    of_features = options.features_weight or options.direction_weight
-    project = projection(student.feature_size, teacher.feature_size) if of_features else None
+    sizes = student.feature_size, teacher.feature_size
+    compared = options.features_weight or options.direction_weight
+    project = Projection(*sizes) if compared and sizes[0] != sizes[1] else None
     return Distillation(teacher, means, options, project)
 
 
-def projection(size, wanted):
-    """A linear map of features [N, size, 1, 1] to [N, wanted, 1, 1], which is learned with the student and is no part
-    of it; None where they are of one size, and compared as they are (FitNets, arXiv 1412.6550)."""
-    return None if size == wanted else nn.Conv2d(size, wanted, 1)
+class Projection(nn.Cell):
+    """A linear map of features [N, size, 1, 1] to [N, wanted, 1, 1], which is learned with the student and is no part of
+    it (after FitNets, arXiv 1412.6550).
+
+    Features are divided by sqrt(size): their squared length, by which a step moves what comes out, is that of one feature
+    then, and a rate that fits a network does not make the map diverge.
+    """
+
+    def __init__(self, size, wanted):
+        super().__init__()
+        self.factor, self.linear = size ** -0.5, nn.Conv2d(size, wanted, 1)
+
+    def construct(self, features):
+        return self.linear(self.factor * features)
 
 
 def class_means(net, batches, class_num):
