@@ -199,7 +199,7 @@ def test_state_of_an_older_version_resumes(data, whole, tmp_path):
     assert_same_run(whole[0], output)
 
 
-FEW = ("--epoch_size", "2", "--mode", "PYNATIVE", "--batch_size", "64")
+FEW = ("--epoch_size", "2", "--mode", "PYNATIVE", "--validation_size", "256")  # 64 images are left
 NGD = ("--config_path", str(ROOT / "config" / "adderngd_resnet20_cifar100.yaml"), "--teacher_epoch_size", "2")
 
 
@@ -249,12 +249,12 @@ PKKD = ("--method", "pkkd", "--logits_weight", "1", "--features_weight", "1", *F
 
 def test_pkkd_trains_teacher_and_student_together_and_resumes_both(data, tmp_path):
     """The run folder holds the student, the state also the teacher; one that is given is not trained."""
-    trained = {"rho.0.weight", "rho.1.weight", "teacher.conv1.weight", "moments.teacher.conv1.weight"}
+    trained = {"rho.0.weight", "rho.1.weight", "teacher.conv1.weight", "accum.teacher.conv1.weight"}
     output = assert_resumes(data, tmp_path, "pkkd", trained, *PKKD, "--teacher", "conv")
     printed = train(data, tmp_path / "fixed", *PKKD, "--teacher_checkpoint_path", output / "last.ckpt", "--mixup", "0.2")
     assert "training the student: " in printed
     names = ms.load_checkpoint(str(tmp_path / "fixed" / "train_state.ckpt")).keys()
-    assert not any(name.startswith("moments.teacher.") for name in names)
+    assert not any(name.startswith("accum.teacher.") for name in names)
 
 
 def assert_resumes(data, folder, prefix, trained, *options):
