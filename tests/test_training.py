@@ -199,7 +199,7 @@ def test_state_of_an_older_version_resumes(data, whole, tmp_path):
     assert_same_run(whole[0], output)
 
 
-FEW = ("--epoch_size", "2", "--mode", "PYNATIVE", "--validation_size", "256")  # 64 images are left
+FEW = ("--epoch_size", "2", "--mode", "PYNATIVE", "--validation_size", "288")  # 32 images are left
 NGD = ("--config_path", str(ROOT / "config" / "adderngd_resnet20_cifar100.yaml"), "--teacher_epoch_size", "2")
 
 
