@@ -293,7 +293,7 @@ def test_features_of_another_size(names, mode):
     assert oracle.relative_error(gradient[0].asnumpy().ravel(), np.array(slopes)) < 1e-4
 
 
-TASK = SimpleNamespace(dataset="cifar10", class_num=CLASSES,
+TASK = SimpleNamespace(dataset="cifar10", class_num=CLASSES, size=(32, 32), options=SimpleNamespace(image_size=0),
                        identity=lambda network, layer: Identity(network, layer, CLASSES, "cifar10"))
 
 

@@ -82,7 +82,8 @@ def in_numpy(student, teacher, rho, options, learns):
     p, q = (softmax(each / options.temperature) for each in (target, logits))
     loss += options.logits_weight * options.temperature ** 2 * (p * np.log(p / q)).sum(1).mean()
     for matrix, y_s, y_t in zip(rho, maps, wanted):
-        z = [(y - y.mean((0, 2, 3), keepdims=True)) / np.sqrt(y.var((0, 2, 3), keepdims=True) + 1e-5) for y in (y_s, y_t)]
+        z = [(y - y.mean((0, 2, 3), keepdims=True)) / np.sqrt(y.var((0, 2, 3), keepdims=True) + 1e-5)
+             for y in (y_s, y_t)]
         k = [np.exp(np.minimum(-each, 4.0)) for each in z] if options.response_kernel else z
         loss += options.features_weight * ((np.einsum("oc,ncij->noij", matrix, k[0]) - k[1]) ** 2).mean()
     return loss
@@ -192,7 +193,8 @@ def test_trained_teacher_is_the_same_network(tmp_path):
                            options=SimpleNamespace(image_size=0),
                            identity=lambda network, layer: Identity(network, layer, 10, "mnist"))
     net = create("lenet5_bn", 10, "l2")
-    save_parameters(net.parameters_dict(), tmp_path / "a.ckpt", identity=Identity("lenet5_bn", "l2", 10, "mnist").dumps())
+    known = Identity("lenet5_bn", "l2", 10, "mnist").dumps()
+    save_parameters(net.parameters_dict(), tmp_path / "a.ckpt", identity=known)
     given = "--logits_weight", "1", "--teacher_checkpoint_path", str(tmp_path / "a.ckpt"), "--dataset", "mnist"
     teacher = pkkd.expert(task, options(*given, "--network", "lenet5_bn"))
     assert not teacher.trainable_params() and not teacher.training

@@ -251,7 +251,8 @@ def test_pkkd_trains_teacher_and_student_together_and_resumes_both(data, tmp_pat
     """The run folder holds the student, the state also the teacher; one that is given is not trained."""
     trained = {"rho.0.weight", "rho.1.weight", "teacher.conv1.weight", "accum.teacher.conv1.weight"}
     output = assert_resumes(data, tmp_path, "pkkd", trained, *PKKD, "--teacher", "conv")
-    printed = train(data, tmp_path / "fixed", *PKKD, "--teacher_checkpoint_path", output / "last.ckpt", "--mixup", "0.2")
+    ready = "--teacher_checkpoint_path", output / "last.ckpt"
+    printed = train(data, tmp_path / "fixed", *PKKD, *ready, "--mixup", "0.2")
     assert "training the student: " in printed
     names = ms.load_checkpoint(str(tmp_path / "fixed" / "train_state.ckpt")).keys()
     assert not any(name.startswith("accum.teacher.") for name in names)

@@ -122,11 +122,11 @@ def distillation(student, teacher, options, task):
 
 
 class Projection(nn.Cell):
-    """A linear map of features [N, size, 1, 1] to [N, wanted, 1, 1], which is learned with the student and is no part of
-    it (after FitNets, arXiv 1412.6550).
+    """A linear map of features [N, size, 1, 1] to [N, wanted, 1, 1], which is learned with the student and is no part
+    of it (after FitNets, arXiv 1412.6550).
 
-    Features are divided by sqrt(size): their squared length, by which a step moves what comes out, is that of one feature
-    then, and a rate that fits a network does not make the map diverge.
+    Features are divided by sqrt(size): their squared length, by which a step moves what comes out, is that of one
+    feature then, and a rate that fits a network does not make the map diverge.
     """
 
     def __init__(self, size, wanted):

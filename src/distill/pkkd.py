@@ -12,17 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Progressive kernel based knowledge distillation: a student, and a teacher of the same shape that is trained at the same
-time, so that the student sees it at every stage of its training.
+"""Progressive kernel based knowledge distillation: a student, and a teacher of the same shape that is trained at the
+same time, so that the student sees it at every stage of its training.
 
-A reconstruction: of PKKD (Xu et al., NeurIPS 2020, arXiv 2009.13044) the idea was readable, and not its choice of layers,
-kernel widths, weights and linear maps. The loss here, CE being the cross-entropy, s the student and t the teacher:
+A reconstruction: of PKKD (Xu et al., NeurIPS 2020, arXiv 2009.13044) the idea was readable, and not its choice of
+layers, kernel widths, weights and linear maps. The loss here, CE being the cross-entropy, s the student, t the teacher:
 
     CE(s) + CE(t) + logits_weight * T^2 KL(softmax(t / T) || softmax(s / T))
         + features_weight * sum over stages of mean (rho(k(y_s)) - k(y_t))^2
 
-y_s and y_t are what a stage of each gives, [N, C, H, W]. Weights of adder layers are distributed otherwise than those of
-convolutions, and so are their responses; for that reason PKKD compares them behind a kernel, here k(y) = exp(-z), z
+y_s and y_t are what a stage of each gives, [N, C, H, W]. Weights of adder layers are distributed otherwise than those
+of convolutions, and so are their responses; for that reason PKKD compares them behind a kernel, here k(y) = exp(-z), z
 being y with mean 0 and deviation 1 in each channel over the batch. rho is a learned 1x1 map. The teacher has none: two
 learned maps would agree best on nothing but zeros. It learns by CE(t) alone, no other term has a gradient to it.
 """

@@ -37,8 +37,8 @@ class Student(Learner):
             raise UserError(f"method {self.method} is for classifiers, which {self.network} is none of; --method alone "
                             "trains it")
         if self.teacher == "none" and not self.teacher_checkpoint_path:
-            raise UserError(f"method {self.method} needs a teacher: --teacher, or --teacher_checkpoint_path of a trained "
-                            "one")
+            raise UserError(f"method {self.method} needs a teacher: --teacher, or --teacher_checkpoint_path of a "
+                            "trained one")
 
     def teacher_learner(self, epoch_size):
         """A teacher of the same shape, as a network that learns."""
