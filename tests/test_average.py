@@ -69,8 +69,10 @@ def test_mean_is_of_the_network_alone():
     assert list(average.weights) == net.trainable_params()
 
 
-def test_network_has_it_for_a_while():
+@MODES
+def test_network_has_it_for_a_while(mode):
     """And statistics of the images that it sees with these weights."""
+    ms.set_context(mode=mode)
     net, step, average = training(0.9)
     for _ in range(3):
         step(ms.Tensor(IMAGES), ms.Tensor(LABELS))
@@ -83,5 +85,7 @@ def test_network_has_it_for_a_while():
         np.testing.assert_allclose(net.bn1.moving_mean.asnumpy(), first.mean((0, 2, 3)), rtol=2e-2)
     for old, value in zip(before, values(net.get_parameters())):
         np.testing.assert_array_equal(old, value)
+    step(ms.Tensor(IMAGES), ms.Tensor(LABELS))
+    assert all(np.any(old != value) for old, value in zip(before, values(net.get_parameters())))  # it trains on
     average.apply(net, batches)
     np.testing.assert_array_equal(net.fc3.adder.asnumpy(), average.means[-3].asnumpy())

@@ -54,7 +54,7 @@ class Average(nn.Cell):
             batches (Dataset): of training data, images first.
         """
         for mean, weight in zip(self.means, self.weights):
-            weight.set_data(ms.Tensor(mean.asnumpy().copy()))
+            ops.assign(weight, mean)
         net.set_train()
         for images, *_ in itertools.islice(batches.create_tuple_iterator(num_epochs=1), STATISTICS):
             net(images)
@@ -62,8 +62,8 @@ class Average(nn.Cell):
     @contextlib.contextmanager
     def applied(self, net, batches):
         """The same for a while; afterwards the network is what it was."""
-        before = [(parameter, parameter.asnumpy().copy()) for parameter in net.get_parameters()]
+        before = [(parameter, ms.Tensor(parameter.asnumpy().copy())) for parameter in net.get_parameters()]
         self.apply(net, batches)
         yield
         for parameter, value in before:
-            parameter.set_data(ms.Tensor(value))
+            ops.assign(parameter, value)  # in place: after `set_data` an optimizer in PYNATIVE would update the old value
