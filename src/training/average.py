@@ -66,4 +66,4 @@ class Average(nn.Cell):
         self.apply(net, batches)
         yield
         for parameter, value in before:
-            ops.assign(parameter, value)  # in place: after `set_data` an optimizer in PYNATIVE would update the old value
+            ops.assign(parameter, value)  # after `set_data` an optimizer in PYNATIVE would go on with the old value
