@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Train an adder network or a relative, alone or by norm-guided distillation; config/ holds the settings of each."""
+"""Train an adder network or a relative, alone or with a teacher; config/ holds the settings of each."""
 from src import errors
 
 errors.guard(__name__)  # before what takes seconds to import

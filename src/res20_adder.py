@@ -70,7 +70,7 @@ class ResNet(nn.Cell):
 
     def __init__(self, class_num, layer_nums, channels, in_channels, layer, norm):
         super().__init__()
-        self.feature_size = channels[-1]
+        self.feature_size, self.stage_channels = channels[-1], channels
         self.conv1 = nn.Conv2d(in_channels, channels[0], 3, pad_mode="pad", padding=1)
         self.bn1 = norm(channels[0])
         self.layer1 = stage(BasicBlock, channels[0], channels[0], layer_nums[0], 1, layer, norm)
@@ -85,11 +85,16 @@ class ResNet(nn.Cell):
 
     def features(self, x):
         """Images [N, in_channels, H, W] to the features before the last layer, [N, 64, 1, 1]."""
-        x = self.bn1(self.conv1(x))                              # [N, 16, 32, 32]
-        x = self.layer1(x)                                       # [N, 16, 32, 32]
-        x = self.layer2(x)                                       # [N, 32, 16, 16]
-        x = self.layer3(x)                                       # [N, 64, 8, 8]
-        return ops.mean(self.floats(x), (2, 3), keep_dims=True)  # [N, 64, 1, 1]
+        return self.stages(x)[-1]
+
+    def stages(self, x):
+        """Images to what each stage gives, and the features."""
+        x = self.bn1(self.conv1(x))                                            # [N, 16, 32, 32]
+        first = self.layer1(x)                                                 # [N, 16, 32, 32]
+        second = self.layer2(first)                                            # [N, 32, 16, 16]
+        third = self.layer3(second)                                            # [N, 64, 8, 8]
+        features = ops.mean(self.floats(third), (2, 3), keep_dims=True)        # [N, 64, 1, 1]
+        return first, second, third, features
 
     def head(self, x):
         """Features to logits [N, class_num]."""

@@ -33,7 +33,7 @@ def training(decay):
     ms.set_seed(1)
     net = create("lenet5_bn", 10).set_train()
     optimizer = sgd(net, 10, 0.1, 0.9, 5e-4)
-    average = Average(optimizer, decay)
+    average = Average(net, optimizer, decay)
     return net, TrainStep(Loss(net), optimizer, average=average), average
 
 
@@ -62,8 +62,17 @@ def test_mean(mode):
     assert sum(name.startswith("average.") for name in step.parameters_dict()) == len(means)
 
 
-def test_network_has_it_for_a_while():
+def test_mean_is_of_the_network_alone():
+    """What else is trained with it is averaged neither in training nor for an evaluation."""
+    net, other = create("lenet5_bn", 10), create("lenet5_bn", 10)
+    average = Average(net, sgd(ms.nn.CellList([net, other]), 10, 0.1, 0.9, 5e-4), 0.9)
+    assert list(average.weights) == net.trainable_params()
+
+
+@MODES
+def test_network_has_it_for_a_while(mode):
     """And statistics of the images that it sees with these weights."""
+    ms.set_context(mode=mode)
     net, step, average = training(0.9)
     for _ in range(3):
         step(ms.Tensor(IMAGES), ms.Tensor(LABELS))
@@ -76,5 +85,7 @@ def test_network_has_it_for_a_while():
         np.testing.assert_allclose(net.bn1.moving_mean.asnumpy(), first.mean((0, 2, 3)), rtol=2e-2)
     for old, value in zip(before, values(net.get_parameters())):
         np.testing.assert_array_equal(old, value)
+    step(ms.Tensor(IMAGES), ms.Tensor(LABELS))
+    assert all(np.any(old != value) for old, value in zip(before, values(net.get_parameters())))  # it trains on
     average.apply(net, batches)
     np.testing.assert_array_equal(net.fc3.adder.asnumpy(), average.means[-3].asnumpy())

@@ -219,7 +219,7 @@ def test_backends_are_known():
 @pytest.mark.parametrize("path", sorted(ROOT.glob("config/*.yaml")), ids=lambda path: path.stem)
 def test_recipes_are_called_as_their_checkpoints(path):
     values = read(["--config_path", str(path)])
-    prefix = "adderngd" if values.method == "ngd" else KINDS[values.layer].prefix
+    prefix = {"ngd": "adderngd", "pkkd": "pkkd"}.get(values.method, KINDS[values.layer].prefix)
     assert path.stem.startswith(f"{prefix}_{values.network}_{values.dataset}")  # of own images, their name follows
     NETWORKS[values.network].image_size(values.image_size)
     pick(METHODS[values.method].Options, values)

@@ -261,11 +261,36 @@ def test_pairs_of_networks(arguments, words):
             ngd.check_pair(*pair, options(*NGD, *arguments))
 
 
-def test_features_of_another_size():
-    student, teacher = resnet20(CLASSES), resnet20(CLASSES)
-    teacher.feature_size = 10
-    with pytest.raises(UserError, match="64 features of the student cannot be drawn to 10"):
-        ngd.check_pair(student, teacher, options(*NGD, "--features_weight", "1", "--teacher", "l1"))
+PROJECTED = [("features_weight",), ("direction_weight",), ("features_weight", "direction_weight")]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("names", PROJECTED, ids=str)
+def test_features_of_another_size(names, mode):
+    """They are compared behind a learned linear map, whose gradient is right too; in float64 by NumPy."""
+    ms.set_context(mode=mode)
+    random, (features, logits, labels) = np.random.default_rng(3), batch()
+    wanted, means = random.uniform(0, 2, (BATCH, 9, 1, 1)), random.uniform(0, 2, (CLASSES, 9))
+    project = ngd.Projection(5, 9)
+    loss = Distillation(Teacher(wanted.astype(np.float32), logits), means.astype(np.float32),
+                        parts(**dict.fromkeys(names, 0.3)), project)
+
+    def in_numpy(weight):
+        mapped = features[:, :, 0, 0].astype(np.float64) / np.sqrt(5) @ weight.T
+        longer = np.maximum(*(np.linalg.norm(each, axis=1) for each in (mapped, wanted[:, :, 0, 0])))
+        unit = means / np.linalg.norm(means, axis=1, keepdims=True)
+        terms = {"features_weight": 0.5 * ((mapped - wanted[:, :, 0, 0]) ** 2).sum(1).mean(),
+                 "direction_weight": (1 - (mapped * unit[labels]).sum(1) / longer).mean()}
+        return sum(0.3 * terms[name] for name in names)
+
+    weight = project.linear.weight.asnumpy()[:, :, 0, 0].astype(np.float64)
+    inputs = None, ms.Tensor(labels), ms.Tensor(features), ms.Tensor(logits)
+    got, gradient = ops.value_and_grad(loss, None, loss.trainable_params())(*inputs)
+    assert [value.name for value in loss.trainable_params()] == ["project.linear.weight"]
+    assert float(got) == pytest.approx(in_numpy(weight), rel=1e-5)
+    steps = 1e-5 * np.eye(weight.size).reshape((-1, *weight.shape))
+    slopes = [(in_numpy(weight + step) - in_numpy(weight - step)) / 2e-5 for step in steps]
+    assert oracle.relative_error(gradient[0].asnumpy().ravel(), np.array(slopes)) < 1e-4
 
 
 TASK = SimpleNamespace(dataset="cifar10", class_num=CLASSES, size=(32, 32), options=SimpleNamespace(image_size=0),
@@ -286,8 +311,9 @@ def fixture_trained(tmp_path_factory):
 def test_teacher_of_a_checkpoint(trained, name, layer):
     """Its layers are those of its identity; without one, the option's."""
     net, folder = trained
-    teacher = ngd.trained_teacher(TASK, options(*NGD, "--teacher", layer, "--teacher_checkpoint_path",
-                                                str(folder / f"{name}.ckpt")))
+    teacher, network = options(*NGD, "--teacher", layer, "--teacher_checkpoint_path",
+                               str(folder / f"{name}.ckpt")).trained_teacher(TASK)
+    assert network == "resnet20"
     x = ms.Tensor(images(2))
     np.testing.assert_array_equal(teacher.set_train(False)(x).asnumpy(), net.set_train(False)(x).asnumpy())
 
@@ -299,5 +325,5 @@ def test_teacher_of_a_checkpoint(trained, name, layer):
     ("absent", "l2", "no such checkpoint")])
 def test_teacher_that_is_none(trained, name, layer, words):
     with pytest.raises(UserError, match=words):
-        ngd.trained_teacher(TASK, options(*NGD, "--teacher", layer, "--teacher_checkpoint_path",
-                                          str(trained[1] / f"{name}.ckpt")))
+        options(*NGD, "--teacher", layer, "--teacher_checkpoint_path",
+                str(trained[1] / f"{name}.ckpt")).trained_teacher(TASK)

@@ -136,6 +136,18 @@ def test_direction(mode):
     check(loss, wanted, student)
 
 
+@MODES
+def test_direction_of_features_that_are_all_zero(mode):
+    """As those of an image are behind a ReLU that lets nothing pass, of the student and of both."""
+    ms.set_context(mode=mode)
+    random = np.random.default_rng(1)
+    student, teacher = (random.uniform(0, 2, (BATCH, 5, 1, 1)).astype(np.float32) for _ in range(2))
+    student[:4], teacher[:2] = 0.0, 0.0
+    labels, means = ms.Tensor(LABELS, ms.int32), ms.Tensor(random.uniform(0, 2, (CLASSES, 5)), ms.float32)
+    value, gradient = ops.value_and_grad(losses.direction)(ms.Tensor(student), ms.Tensor(teacher), labels, means)
+    assert np.isfinite(float(value)) and np.isfinite(gradient.asnumpy()).all()
+
+
 def test_distance():
     student, teacher = np.random.default_rng(1).uniform(0, 2, (2, BATCH, 5))
     check(lambda x: losses.distance(x, ms.Tensor(teacher, ms.float32)),

@@ -131,6 +131,9 @@ def test_kinds(name, layer):
     features = net.features(batch)
     assert features.shape == (2, net.feature_size, 1, 1) and logits.shape == (2, 7)
     np.testing.assert_array_equal(net.head(features).asnumpy(), logits)
+    *maps, last = net.stages(batch)
+    assert tuple(each.shape[1] for each in maps) == tuple(net.stage_channels)
+    np.testing.assert_array_equal(last.asnumpy(), features.asnumpy())
     ms.set_context(mode=ms.GRAPH_MODE)
     np.testing.assert_allclose(create_again(net, name, layer)(batch).asnumpy(), logits, rtol=1e-5, atol=1e-6)
 

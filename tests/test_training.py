@@ -38,6 +38,7 @@ from src import checkpoint, identity
 from src.data import synthetic
 from src.errors import UserError
 from src.identity import Identity
+from src.networks import create
 from src.training import progress as progress_module
 from src.training.progress import Progress
 from src.training.run_folder import RunFolder
@@ -198,6 +199,7 @@ def test_state_of_an_older_version_resumes(data, whole, tmp_path):
     assert_same_run(whole[0], output)
 
 
+FEW = ("--epoch_size", "2", "--mode", "PYNATIVE", "--validation_size", "288")  # 32 images are left
 NGD = ("--config_path", str(ROOT / "config" / "adderngd_resnet20_cifar100.yaml"), "--teacher_epoch_size", "2")
 
 
@@ -228,6 +230,53 @@ def test_distillation_trains_teacher_then_student_and_resumes_both(data, tmp_pat
     for name, value in ms.load_checkpoint(str(output / "last.ckpt")).items():
         assert name == "identity" or np.array_equal(
             value.asnumpy(), ms.load_checkpoint(str(ready / "last.ckpt"))[name].asnumpy()), name
+
+
+def test_wide_teacher_of_another_kind(data, tmp_path):
+    """Features of another size are projected by what only training has; a resumed run has the same bits."""
+    net, task = create("resnet20_w4", 10, "conv").set_train(), Identity("resnet20_w4", "conv", 10, "cifar100")
+    noise = ms.Tensor(np.random.default_rng(0).standard_normal((8, 3, 32, 32)).astype(np.float32))
+    for _ in range(20):
+        net(noise)  # it has statistics of images, as trained ones have
+    checkpoint.save_parameters(net.parameters_dict(), tmp_path / "teacher.ckpt", identity=task.dumps())
+    ngd = ("--method", "ngd", "--teacher_checkpoint_path", tmp_path / "teacher.ckpt", "--logits_weight", "1",
+           "--features_weight", "0.01", "--direction_weight", "1", *FEW)
+    assert_resumes(data, tmp_path, "adder", {"project.linear.weight"}, *ngd)
+
+
+PKKD = ("--method", "pkkd", "--logits_weight", "1", "--features_weight", "1", *FEW)
+
+
+def test_pkkd_trains_teacher_and_student_together_and_resumes_both(data, tmp_path):
+    """The run folder holds the student, the state also the teacher; one that is given is not trained."""
+    trained = {"rho.0.weight", "rho.1.weight", "teacher.conv1.weight", "accum.teacher.conv1.weight"}
+    output = assert_resumes(data, tmp_path, "pkkd", trained, *PKKD, "--teacher", "conv")
+    ready = "--teacher_checkpoint_path", output / "last.ckpt"
+    printed = train(data, tmp_path / "fixed", *PKKD, *ready, "--mixup", "0.2")
+    assert "training the student: " in printed
+    names = ms.load_checkpoint(str(tmp_path / "fixed" / "train_state.ckpt")).keys()
+    assert not any(name.startswith("accum.teacher.") for name in names)
+
+
+def assert_resumes(data, folder, prefix, trained, *options):
+    """A run of two epochs, in one go and in two, whose checkpoints hold a student alone; returns its folder.
+
+    `trained` are parameters that are trained with it.
+    """
+    output, ended = folder / "whole", folder / "ended"
+    train(data, output, *options)
+    end_after_epochs(1, data, ended, *options)
+    before = ms.load_checkpoint(str(ended / "train_state.ckpt"))
+    train(data, ended, *options, "--resume")
+    assert_same_run(output, ended)
+    paths = [*output.glob(f"{prefix}*_lenet5_bn_cifar100_*.ckpt"), output / "last.ckpt"]
+    for path in paths:
+        parameters = checkpoint.load_parameters(path)
+        assert identity.take(parameters, path) == Identity("lenet5_bn", "l1", 10, "cifar100") and len(parameters) == 25
+    state = ms.load_checkpoint(str(output / "train_state.ckpt"))
+    assert len(paths) == 2 and trained <= state.keys()
+    assert all(np.any(state[name].asnumpy() != before[name].asnumpy()) for name in trained)
+    return output
 
 
 def test_teacher_that_does_not_fit(data, whole, tmp_path):

@@ -22,6 +22,6 @@ together, and a function `train`:
     path        Path of the folder of the run
     settings    dict, see `src.training.run_folder.RunFolder`
 """
-from . import alone, ngd
+from . import alone, ngd, pkkd
 
-METHODS = {"alone": alone, "ngd": ngd}
+METHODS = {"alone": alone, "ngd": ngd, "pkkd": pkkd}

@@ -53,8 +53,8 @@ def direction(student, teacher, labels, means):
     """KD++: 1 - f_student . e / max(|f_student|, |f_teacher|), e being the direction of the class mean of the teacher's
     features, means [class_num, D] (arXiv 2305.17007, eq. 12): student features point there and are as long."""
     student, teacher = (features.reshape((features.shape[0], -1)) for features in (student, teacher))
-    unit = means / ops.maximum(LEAST, _length(means))
-    longer = ops.maximum(LEAST, ops.maximum(_length(student), _length(teacher)))
+    unit = means / _length(means)
+    longer = ops.maximum(_length(student), _length(teacher))
     return (1.0 - (student * unit.gather(labels, 0)).sum(1, keepdims=True) / longer).mean()
 
 
@@ -72,4 +72,5 @@ def _log_ratio(p, q):
 
 
 def _length(x):
-    return ops.sqrt((x * x).sum(1, keepdims=True))
+    """At least LEAST: the root has no slope at zero, which features behind a ReLU can be."""
+    return ops.sqrt((x * x).sum(1, keepdims=True) + LEAST ** 2)

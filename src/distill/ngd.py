@@ -17,7 +17,6 @@
 A reconstruction: of AdderNGD (IEEE TIP 2023, DOI 10.1109/TIP.2023.3318940) only the idea is public, no formula. The
 terms are those of its nearest published relatives.
 """
-import argparse
 import dataclasses
 
 import mindspore as ms
@@ -25,27 +24,22 @@ import numpy as np
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 
-from .. import checkpoint, identity
+from .. import checkpoint
 from . import losses
-from .learner import Learner
+from .student import Student, fixed
 from ..errors import UserError
-from ..folding import fold
 from ..kinds import KINDS
-from ..networks import NETWORKS
 
 # Do not decide what a teacher becomes:
 STUDENT_ONLY = ("layer", "eta", "epoch_size", "weight_gradient", "pre_trained", "teacher_checkpoint_path", "inherit",
                 "logits_weight", "logits_loss", "dkd_beta", "standardise_logits", "temperature", "features_weight",
-                "direction_weight")
+                "direction_weight", "response_kernel")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Learner):
-    """Options of the student, those of its network first, and of its teacher, as in default_config.yaml."""
-    teacher: str
-    teacher_checkpoint_path: str
+class Options(Student):
+    """Options of the student and of its teacher, as in default_config.yaml."""
     teacher_epoch_size: int
-    teacher_eta: float
     intra_weight: float
     inter_weight: float
     inherit: bool
@@ -59,10 +53,6 @@ class Options(Learner):
 
     def __post_init__(self):
         super().__post_init__()
-        if NETWORKS[self.network].task != "classification":
-            raise UserError(f"method ngd is for classifiers, which {self.network} is none of; --method alone trains it")
-        if self.teacher == "none" and not self.teacher_checkpoint_path:
-            raise UserError("method ngd needs a teacher: --teacher, or --teacher_checkpoint_path of a trained one")
         if not (self.imitates or self.inherit):
             raise UserError("a teacher teaches nothing without logits_weight, features_weight, direction_weight or inherit")
         if self.inherit and self.pre_trained:
@@ -72,11 +62,6 @@ class Options(Learner):
     def imitates(self):
         """Whether the student is drawn to what the teacher says of the same images."""
         return bool(self.logits_weight or self.features_weight or self.direction_weight)
-
-    def teacher_learner(self, network, layer):
-        """The teacher, as a network that learns."""
-        return Learner(network, layer, self.teacher_eta, self.backend, self.seed,
-                       self.teacher_epoch_size or self.epoch_size, "full", "")
 
 
 def train(trainer, options, path, settings):
@@ -89,9 +74,9 @@ def train(trainer, options, path, settings):
     """
     settings = {**settings, "teacher_epoch_size": options.teacher_epoch_size or options.epoch_size}
     student, begin_epoch = options.build(trainer.task)
-    learner = options.teacher_learner(options.network, options.teacher)
+    learner = options.teacher_learner(settings["teacher_epoch_size"])
     ready = bool(options.teacher_checkpoint_path)
-    teacher = trained_teacher(trainer.task, options) if ready else learner.build(trainer.task)[0]
+    teacher, _ = options.trained_teacher(trainer.task) if ready else learner.build(trainer.task)
     check_pair(student, teacher, options)
     kind = KINDS[options.layer]
     run = options.run_folder(trainer, path, kind.student or kind.prefix, settings)
@@ -101,28 +86,7 @@ def train(trainer, options, path, settings):
         if options.inherit:
             inherit(student, teacher)
         options.announce(trainer, path, "student")
-        trainer.fit(student, run, distillation(teacher, options, trainer.task), begin_epoch)
-
-
-def trained_teacher(task, options):
-    """The network of a checkpoint, which says of what it is, or leaves it to the options. Raises UserError."""
-    path = checkpoint.find_checkpoint(options.teacher_checkpoint_path)
-    parameters = checkpoint.load_parameters(path)
-    known = identity.take(parameters, path)
-    if known is None and options.teacher == "none":
-        raise UserError(f"{path} does not say which layers it has: --teacher does")
-    if known is not None and options.teacher not in ("none", known.layer):
-        raise UserError(f"{path} is a network of layer {known.layer}, not {options.teacher}; leave out --teacher")
-    if known is not None and (known.dataset != task.dataset or known.classes and known.classes != task.classes):
-        raise UserError(f"{path} was trained on other data, {known.dataset} of {known.class_num} classes")
-    known = identity.settle(known, argparse.Namespace(network=options.network, layer=options.teacher, given=(),
-                                                      dataset=task.dataset, class_num=task.class_num,
-                                                      image_size=task.options.image_size), path)
-    if known.size != task.size:
-        raise UserError(f"{path}: {known.network} takes images of another size than {options.network}")
-    net, _ = options.teacher_learner(known.network, known.layer).build(task)
-    checkpoint.fill(net, parameters, path)
-    return net
+        trainer.fit(student, run, distillation(student, teacher, options, trainer.task), begin_epoch)
 
 
 def train_teacher(trainer, teacher, learner, options, path, settings):
@@ -138,24 +102,39 @@ def train_teacher(trainer, teacher, learner, options, path, settings):
 
 
 def check_pair(student, teacher, options):
-    """Refuse parts of distillation for which two networks must have something in common."""
+    """Refuse weights to begin with that are of another shape: raises UserError."""
     shapes = [{name: value.shape for name, value in checkpoint.weights(net).items()} for net in (student, teacher)]
     if options.inherit and shapes[0] != shapes[1]:
         raise UserError(f"inherit: {options.network} of layer {options.layer} cannot begin with the weights of another "
                         "network or kind of layers")
-    for name in ("features_weight", "direction_weight"):
-        if getattr(options, name) and student.feature_size != teacher.feature_size:
-            raise UserError(f"{name}: {student.feature_size} features of the student cannot be drawn to "
-                            f"{teacher.feature_size} of the teacher")
 
 
-def distillation(teacher, options, task):
+def distillation(student, teacher, options, task):
     """What the student imitates, if anything."""
     if not options.imitates:
         return None
-    teacher = fold(teacher, options.backend)
+    teacher = fixed(teacher, options.backend)
     means = class_means(teacher, task.batches(1), task.class_num) if options.direction_weight else None
-    return Distillation(teacher, means, options)
+    sizes = student.feature_size, teacher.feature_size
+    compared = options.features_weight or options.direction_weight
+    project = Projection(*sizes) if compared and sizes[0] != sizes[1] else None
+    return Distillation(teacher, means, options, project)
+
+
+class Projection(nn.Cell):
+    """A linear map of features [N, size, 1, 1] to [N, wanted, 1, 1], which is learned with the student and is no part
+    of it (after FitNets, arXiv 1412.6550).
+
+    Features are divided by sqrt(size): their squared length, by which a step moves what comes out, is that of one
+    feature then, and a rate that fits a network does not make the map diverge.
+    """
+
+    def __init__(self, size, wanted):
+        super().__init__()
+        self.factor, self.linear = size ** -0.5, nn.Conv2d(size, wanted, 1)
+
+    def construct(self, features):
+        return self.linear(self.factor * features)
 
 
 def class_means(net, batches, class_num):
@@ -218,10 +197,12 @@ class Distillation(nn.Cell):
         teacher (Cell): in evaluation mode, with `features` and `head`, see `src.networks.create`.
         means (ndarray): of the teacher's features in each class, [class_num, D]; for options.direction_weight only.
         options (Options): its weights, of which 0 leaves a part out, and what `logits_loss` takes.
+        project (Cell): of the student's features to the size of the teacher's, if they are of another.
     """
 
-    def __init__(self, teacher, means, options):
+    def __init__(self, teacher, means, options, project=None):
         super().__init__()
+        self.project = project
         self.teacher, self.means = teacher, None if means is None else ms.Tensor(means)
         self.logits_weight, self.logits_loss = options.logits_weight, losses.LOGITS_LOSSES[options.logits_loss]
         self.standardise, self.temperature, self.beta = options.standardise_logits, options.temperature, options.dkd_beta
@@ -235,6 +216,8 @@ class Distillation(nn.Cell):
             if self.standardise:
                 target, logits = losses.standardised(target), losses.standardised(logits)
             loss = loss + self.logits_weight * self.logits_loss(logits, target, labels, self.temperature, self.beta)
+        if self.project is not None:
+            features = self.project(features)
         if self.features_weight:
             loss = loss + self.features_weight * losses.distance(features, wanted)
         if self.direction_weight:

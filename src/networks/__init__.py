@@ -98,7 +98,8 @@ def create(name, class_num=0, layer="l1", in_channels=None, **options):
 
     Returns:
         Cell; a classifier gives logits [N, class_num], and has `features(x)`, the features [N, size, 1, 1] before the
-        last layer, and `head(features)`, the logits; `feature_size` is their number.
+        last layer, and `head(features)`, the logits; `feature_size` is their number. `stages(x)` is what each stage
+        gives, [N, C, H, W] with C of `stage_channels`, and behind these the features.
     """
     network = NETWORKS[name]
     if class_num:

@@ -53,12 +53,14 @@ class GhostNet(nn.Cell):
         channels, last = scaled(STEM, width), scaled(LAST, width)
         self.conv_stem = nn.Conv2d(in_channels, channels, 3, 1 if small else 2, pad_mode="pad", padding=1)
         self.bn1 = norm(channels)
-        cells = []
+        cells, ends = [], []
         for number, (kernel_size, inner, outer, squeezed, stride) in enumerate(blocks):
             inner, outer, stride = scaled(inner, width), scaled(outer, width), 1 if small and number == 1 else stride
+            if stride > 1:
+                ends.append(channels)
             cells.append(GhostBottleneck(channels, inner, outer, kernel_size, stride, squeezed, layer, norm))
             channels = outer
-        self.blocks = nn.SequentialCell(*cells)
+        self.blocks, self.stage_channels = nn.SequentialCell(*cells), (*ends, channels)
         self.conv_last = layer(channels, last, 1, 1, padding=0)
         self.bn_last = norm(last)
         self.conv_head = nn.Conv2d(last, HEAD, 1)
@@ -71,9 +73,17 @@ class GhostNet(nn.Cell):
 
     def features(self, x):
         """Images to the features before the last layer, [N, 1280, 1, 1]."""
-        x = self.blocks(self.bn1(self.conv_stem(x)))                           # [N, 160 * width, H / 32, W / 32]
-        x = ops.mean(self.bn_last(self.conv_last(x)), (2, 3), keep_dims=True)  # [N, 960 * width, 1, 1]
-        return self.bn_head(self.conv_head(x))                                 # [N, 1280, 1, 1]
+        return self.stages(x)[-1]
+
+    def stages(self, x):
+        """Images to what there is of each resolution, before it is halved and in the end, and the features."""
+        x, maps = self.bn1(self.conv_stem(x)), ()
+        for block in self.blocks:
+            if block.conv_dw is not None:
+                maps += (x,)
+            x = block(x)
+        means = ops.mean(self.bn_last(self.conv_last(x)), (2, 3), keep_dims=True)  # [N, 960 * width, 1, 1]
+        return (*maps, x, self.bn_head(self.conv_head(means)))                     # [N, 1280, 1, 1]
 
     def head(self, x):
         """Features to logits [N, class_num]."""

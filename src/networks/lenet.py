@@ -31,7 +31,7 @@ def lenet5_bn(class_num=10, layer="l1", in_channels=1, **options):
 class LeNet5(nn.Cell):
     """The network over two sockets, see `src.kinds`."""
 
-    feature_size = 84
+    feature_size, stage_channels = 84, (6, 16)
 
     def __init__(self, class_num, in_channels, layer, norm):
         super().__init__()
@@ -52,10 +52,14 @@ class LeNet5(nn.Cell):
 
     def features(self, x):
         """Images to the features before the last layer, [N, 84, 1, 1]."""
-        x = self.pool(self.floats(self.bn1(self.conv1(x))))  # [N, 6, 14, 14]
-        x = self.pool(self.floats(self.bn2(self.conv2(x))))  # [N, 16, 5, 5]
-        x = x.reshape((-1, 16 * 5 * 5, 1, 1))
-        return self.bn4(self.fc2(self.bn3(self.fc1(x))))     # [N, 84, 1, 1]
+        return self.stages(x)[-1]
+
+    def stages(self, x):
+        """Images to what each pool gives, and the features."""
+        first = self.pool(self.floats(self.bn1(self.conv1(x))))       # [N, 6, 14, 14]
+        second = self.pool(self.floats(self.bn2(self.conv2(first))))  # [N, 16, 5, 5]
+        x = second.reshape((-1, 16 * 5 * 5, 1, 1))
+        return first, second, self.bn4(self.fc2(self.bn3(self.fc1(x))))  # [N, 84, 1, 1]
 
     def head(self, x):
         """Features to logits [N, class_num]."""

@@ -34,7 +34,7 @@ def lenet_pp(class_num=10, layer="l1", in_channels=1, **options):
 class LeNetPP(nn.Cell):
     """The network over two sockets, see `src.kinds`."""
 
-    feature_size = 2
+    feature_size, stage_channels = 2, CHANNELS
 
     def __init__(self, class_num, in_channels, layer, norm):
         super().__init__()
@@ -53,8 +53,16 @@ class LeNetPP(nn.Cell):
 
     def features(self, x):
         """Images to the features before the last layer, [N, 2, 1, 1]."""
-        x = self.body(x)                                            # [N, 128, 3, 3]
-        return self.bn1(self.fc1(x.reshape((-1, CHANNELS[-1] * 3 * 3, 1, 1))))
+        return self.stages(x)[-1]
+
+    def stages(self, x):
+        """Images to what each pool gives, [N, 32, 14, 14] to [N, 128, 3, 3], and the features."""
+        maps = ()
+        for cell in self.body:
+            x = cell(x)
+            if isinstance(cell, nn.MaxPool2d):
+                maps += (x,)
+        return (*maps, self.bn1(self.fc1(x.reshape((-1, CHANNELS[-1] * 3 * 3, 1, 1)))))
 
     def head(self, x):
         """Features to logits [N, class_num]."""

@@ -53,7 +53,7 @@ class ResNet(nn.Cell):
 
     def __init__(self, class_num, block, layer_nums, channels, in_channels, layer, norm):
         super().__init__()
-        self.feature_size = channels[-1]
+        self.feature_size, self.stage_channels = channels[-1], channels
         self.conv1 = nn.Conv2d(in_channels, STEM, 7, 2, pad_mode="pad", padding=3)
         self.bn1 = norm(STEM)
         self.floats = Floats()
@@ -71,11 +71,17 @@ class ResNet(nn.Cell):
 
     def features(self, x):
         """Images to the features before the last layer, [N, 512, 1, 1] or [N, 2048, 1, 1]."""
+        return self.stages(x)[-1]
+
+    def stages(self, x):
+        """Images to what each stage gives, and the features."""
         x = self.floats(self.bn1(self.conv1(x)))                 # [N, 64, H / 2, W / 2]
-        x = self.maxpool(self.pad(x))                            # [N, 64, H / 4, W / 4]
-        x = self.layer2(self.layer1(x))                          # [N, channels[1], H / 8, W / 8]
-        x = self.layer4(self.layer3(x))                          # [N, channels[3], H / 32, W / 32]
-        return ops.mean(self.floats(x), (2, 3), keep_dims=True)
+        first = self.layer1(self.maxpool(self.pad(x)))           # [N, channels[0], H / 4, W / 4]
+        second = self.layer2(first)                              # [N, channels[1], H / 8, W / 8]
+        third = self.layer3(second)                              # [N, channels[2], H / 16, W / 16]
+        fourth = self.layer4(third)                              # [N, channels[3], H / 32, W / 32]
+        features = ops.mean(self.floats(fourth), (2, 3), keep_dims=True)
+        return first, second, third, fourth, features
 
     def head(self, x):
         """Features to logits [N, class_num]."""

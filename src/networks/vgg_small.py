@@ -33,7 +33,7 @@ def vgg_small(class_num=10, layer="l1", in_channels=3, **options):
 class VGGSmall(nn.Cell):
     """The network over two sockets, see `src.kinds`; the first and the last layer are ordinary convolutions."""
 
-    feature_size = CHANNELS[-1] * 4 * 4
+    feature_size, stage_channels = CHANNELS[-1] * 4 * 4, CHANNELS
 
     def __init__(self, class_num, in_channels, layer, norm):
         super().__init__()
@@ -53,8 +53,16 @@ class VGGSmall(nn.Cell):
 
     def features(self, x):
         """Images to the features before the last layer, [N, 8192, 1, 1]."""
-        x = self.body(x)                          # [N, 512, 4, 4]
-        return x.reshape((-1, self.feature_size, 1, 1))
+        return self.stages(x)[-1]
+
+    def stages(self, x):
+        """Images to what each pool gives, [N, 128, 16, 16] to [N, 512, 4, 4], and the features."""
+        maps = ()
+        for cell in self.body:
+            x = cell(x)
+            if isinstance(cell, nn.MaxPool2d):
+                maps += (x,)
+        return (*maps, x.reshape((-1, self.feature_size, 1, 1)))
 
     def head(self, x):
         """Features to logits [N, class_num]."""

@@ -26,13 +26,14 @@ class Average(nn.Cell):
     """The mean, moved by each call: mean = d * mean + (1 - d) * weight, d = min(decay, (1 + t) / (10 + t)) in step t.
 
     Args:
-        optimizer (Optimizer): whose parameters are averaged, and which counts the steps.
+        net (Cell): whose trainable parameters are averaged.
+        optimizer (Optimizer): which counts the steps.
         decay (float): d in the end.
     """
 
-    def __init__(self, optimizer, decay):
+    def __init__(self, net, optimizer, decay):
         super().__init__(auto_prefix=False)
-        self.weights, self.step, self.decay = ParameterTuple(optimizer.parameters), optimizer.global_step, decay
+        self.weights, self.step, self.decay = ParameterTuple(net.trainable_params()), optimizer.global_step, decay
         self.means = self.weights.clone("average", "same")
         for mean in self.means:
             mean.requires_grad = False
@@ -53,7 +54,7 @@ class Average(nn.Cell):
             batches (Dataset): of training data, images first.
         """
         for mean, weight in zip(self.means, self.weights):
-            weight.set_data(ms.Tensor(mean.asnumpy().copy()))
+            ops.assign(weight, mean)
         net.set_train()
         for images, *_ in itertools.islice(batches.create_tuple_iterator(num_epochs=1), STATISTICS):
             net(images)
@@ -61,8 +62,8 @@ class Average(nn.Cell):
     @contextlib.contextmanager
     def applied(self, net, batches):
         """The same for a while; afterwards the network is what it was."""
-        before = [(parameter, parameter.asnumpy().copy()) for parameter in net.get_parameters()]
+        before = [(parameter, ms.Tensor(parameter.asnumpy().copy())) for parameter in net.get_parameters()]
         self.apply(net, batches)
         yield
         for parameter, value in before:
-            parameter.set_data(ms.Tensor(value))
+            ops.assign(parameter, value)  # after `set_data` an optimizer in PYNATIVE would go on with the old value

@@ -56,17 +56,18 @@ class Trainer:
             net (Cell): the network; it receives the weights of a run that is resumed, and ends with the mean of its
                 weights, if that is wanted.
             run (RunFolder): where it goes, opened.
-            objective (Cell): what the task's loss adds to itself.
+            objective (Cell): what the task's loss adds to itself; what it has to train is trained with the network.
             begin_epoch: called with the number of each epoch, from 1 on, before it.
 
         Raises:
             UserError: see `RunFolder` and `Progress`.
         """
         options, epochs = self.options, run.epochs
-        optimizer = OPTIMIZERS[options.optimizer](net, epochs * self.steps, options.lr, options.momentum,
+        loss = self.task.loss(net, objective)
+        optimizer = OPTIMIZERS[options.optimizer](loss, epochs * self.steps, options.lr, options.momentum,
                                                   options.weight_decay)
-        average = Average(optimizer, options.ema) if options.ema else None
-        step = TrainStep(self.task.loss(net, objective), optimizer, self.ranks, average)
+        average = Average(net, optimizer, options.ema) if options.ema else None
+        step = TrainStep(loss, optimizer, self.ranks, average)
         done = run.begin(step)
         progress = Progress(epochs, self.steps, self.task, self.ranks, show=self.rank == 0)
         for epoch in range(done + 1, epochs + 1):
