@@ -20,6 +20,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import UserError
 
+ORIENTATION = 0x0112  # of a camera, a number of EXIF: from 5 on the image lies on its side
+
 
 def decode(data):
     """The pixels of an image file, turned as the camera says, without transparency, 8 bits of 16.
@@ -51,8 +53,13 @@ def read(path, size=None):
     Raises:
         UserError: no image, or a damaged one.
     """
-    image = _load(path)
+    image = _load(path, lambda path: _open(path.read_bytes()))
     return np.asarray(image.resize(size[::-1], Image.BICUBIC) if size else image)
+
+
+def extent(path):
+    """Height and width of an image file as `read` would give it, by its head alone. Raises UserError likewise."""
+    return _load(path, _extent)
 
 
 def grey(image):
@@ -60,15 +67,21 @@ def grey(image):
     return np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
 
 
-def _load(path):
+def _load(path, load):
     try:
-        return _open(path.read_bytes())
+        return load(path)
     except UnidentifiedImageError as error:
         raise UserError(f"{path}: damaged, or no image") from error
     except Exception as error:  # pylint: disable=broad-except
         # Pillow's decoders raise nearly any exception over damaged files.
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(f"{path}: cannot be read: {reason}") from error
+
+
+def _extent(path):
+    with Image.open(path) as image:
+        width, height = image.size
+        return (width, height) if image.getexif().get(ORIENTATION, 1) > 4 else (height, width)
 
 
 def _open(data):
