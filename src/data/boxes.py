@@ -182,7 +182,7 @@ class Item:
     def record(self):
         """The Record, and how many boxes it has not. Raises UserError where the image is no image of that size."""
         try:
-            size = pictures.extent(self.path)
+            size = pictures.read(self.path).shape[:2]
         except UserError as error:
             raise UserError(f"{self.where}: {error}") from error
         if self.stated not in (None, size):

@@ -19,8 +19,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import UserError
+from ..files import check_output, replacing
 
-ORIENTATION = 0x0112  # of a camera, a number of EXIF: from 5 on the image lies on its side
+FORMATS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # that a picture is written in
 
 
 def decode(data):
@@ -53,13 +54,23 @@ def read(path, size=None):
     Raises:
         UserError: no image, or a damaged one.
     """
-    image = _load(path, lambda path: _open(path.read_bytes()))
+    image = _load(path)
     return np.asarray(image.resize(size[::-1], Image.BICUBIC) if size else image)
 
 
-def extent(path):
-    """Height and width of an image file as `read` would give it, by its head alone. Raises UserError likewise."""
-    return _load(path, _extent)
+def check_target(output, path):
+    """Refuse a file for a picture that is made of the one in `path`: raises UserError where it cannot be written."""
+    if output.suffix.lower() not in FORMATS:
+        raise UserError(f"{output}: a picture's name ends in {', '.join(FORMATS)}")
+    check_output(output, output.suffix)
+    if output.exists() and output.samefile(path):
+        raise UserError(f"{output} is the picture itself")
+
+
+def write(image, output):
+    """Write an image of Pillow; the file is there when it is complete."""
+    with replacing(output) as temporary:
+        image.save(temporary, quality=95)  # which PNG has no use for
 
 
 def grey(image):
@@ -67,21 +78,15 @@ def grey(image):
     return np.asarray(Image.fromarray(image).convert("L"))[:, :, None]
 
 
-def _load(path, load):
+def _load(path):
     try:
-        return load(path)
+        return _open(path.read_bytes())
     except UnidentifiedImageError as error:
         raise UserError(f"{path}: damaged, or no image") from error
     except Exception as error:  # pylint: disable=broad-except
         # Pillow's decoders raise nearly any exception over damaged files.
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(f"{path}: cannot be read: {reason}") from error
-
-
-def _extent(path):
-    with Image.open(path) as image:
-        width, height = image.size
-        return (width, height) if image.getexif().get(ORIENTATION, 1) > 4 else (height, width)
 
 
 def _open(data):

@@ -34,9 +34,9 @@ from ..kinds import KINDS
 from ..networks import NETWORKS
 
 # Do not decide what a teacher becomes:
-STUDENT_ONLY = ("layer", "eta", "epoch_size", "weight_gradient", "pre_trained", "teacher_checkpoint_path", "inherit",
-                "logits_weight", "logits_loss", "dkd_beta", "standardise_logits", "temperature", "features_weight",
-                "direction_weight")
+STUDENT_ONLY = ("layer", "eta", "epoch_size", "weight_gradient", "input_gradient", "pre_trained",
+                "teacher_checkpoint_path", "inherit", "logits_weight", "logits_loss", "dkd_beta", "standardise_logits",
+                "temperature", "features_weight", "direction_weight")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Options(Learner):
     def teacher_learner(self, network, layer):
         """The teacher, as a network that learns."""
         return Learner(network, layer, self.teacher_eta, self.backend, self.seed,
-                       self.teacher_epoch_size or self.epoch_size, "full", "")
+                       self.teacher_epoch_size or self.epoch_size, "full", "clip", "")
 
 
 def train(trainer, options, path, settings):

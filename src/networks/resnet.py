@@ -44,7 +44,7 @@ class ResNet(nn.Cell):
     `src.kinds`.
 
     Args:
-        class_num (int): number of classes.
+        class_num (int): number of classes; of 0 it has no head, see `stages`.
         block: makes a block from (in_channels, out_channels, stride, layer, norm).
         layer_nums, channels (tuple[int]): of each stage: how many blocks, and channels of its output.
         in_channels (int): of an image.
@@ -63,19 +63,24 @@ class ResNet(nn.Cell):
         self.layer2 = stage(block, channels[0], channels[1], layer_nums[1], 2, layer, norm)
         self.layer3 = stage(block, channels[1], channels[2], layer_nums[2], 2, layer, norm)
         self.layer4 = stage(block, channels[2], channels[3], layer_nums[3], 2, layer, norm)
-        self.fc = nn.Conv2d(channels[3], class_num, 1, has_bias=True)
-        self.bn2 = norm(class_num, relu=False)
+        if class_num:
+            self.fc = nn.Conv2d(channels[3], class_num, 1, has_bias=True)
+            self.bn2 = norm(class_num, relu=False)
 
     def construct(self, x):
         return self.head(self.features(x))
 
     def features(self, x):
         """Images to the features before the last layer, [N, 512, 1, 1] or [N, 2048, 1, 1]."""
+        return ops.mean(self.stages(x)[-1], (2, 3), keep_dims=True)
+
+    def stages(self, x):
+        """Images to what the last three stages give, [N, channels[i], H / 2^(i + 2), W / 2^(i + 2)] for i = 1, 2, 3."""
         x = self.floats(self.bn1(self.conv1(x)))                 # [N, 64, H / 2, W / 2]
         x = self.maxpool(self.pad(x))                            # [N, 64, H / 4, W / 4]
-        x = self.layer2(self.layer1(x))                          # [N, channels[1], H / 8, W / 8]
-        x = self.layer4(self.layer3(x))                          # [N, channels[3], H / 32, W / 32]
-        return ops.mean(self.floats(x), (2, 3), keep_dims=True)
+        eighth = self.layer2(self.layer1(x))
+        sixteenth = self.layer3(eighth)
+        return eighth, sixteenth, self.floats(self.layer4(sixteenth))
 
     def head(self, x):
         """Features to logits [N, class_num]."""
