@@ -65,6 +65,8 @@ def begin_with(net, path, identity):
 
 
 def _begin_backbone_with(net, parameters, path):
+    if "bits" in parameters:
+        raise UserError(f"pre_trained: {path} is quantised; take the float checkpoint that it was made from")
     own = {name: value for name, value in net.parameters_dict().items() if name.startswith(BACKBONE)}
     parameters = {BACKBONE + name: value for name, value in parameters.items() if BACKBONE + name in own}
     others = {name: value for name, value in net.parameters_dict().items() if name not in own}
