@@ -17,17 +17,20 @@ import dataclasses
 import importlib
 import json
 import sys
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import nn, ops
+from mindspore import nn
 from PIL import Image
 
 from src import predict
+from src.checkpoint import save_parameters
 from src.config import get_config, pick
 from src.data.boxes import COCO, VOC
 from src.errors import UserError
+from src.identity import Identity
 from src.kinds import sockets
 from src.networks import NETWORKS, adder_fcos, resnet
 from src.networks.adder_fcos import points
@@ -35,7 +38,9 @@ from src.quant import __main__ as quant
 from src.res20_adder import BasicBlock
 from src.tasks import detection
 from src.tasks.detection import Detection, detect, framed
+from src.training.step import TrainStep, sgd
 
+ROOT = Path(__file__).resolve().parents[1]
 SIZES = [(60, 90), (96, 50), (64, 64), (40, 80), (75, 75), (50, 60)]
 COLOURS = {"disc": (230, 60, 40), "square": (40, 90, 220)}
 
@@ -196,7 +201,7 @@ def changed(content, key, index, **values):
     (lambda c: {**c, "images": 3}, "instances_train2017.json: images is 3"),
     (lambda c: {**c, "annotations": [7]}, "annotation 7: image_id is missing"),
     (lambda c: [], "categories is missing"), (lambda c: {**c, "annotations": []}, "no training image has a box")],
-    ids=str)
+    ids=[str(number) for number in range(14)])
 def test_records_that_make_no_sense(tmp_path, change, words):
     whole = coco(tmp_path, "train", range(2))
     write(tmp_path, "train", change(whole))
@@ -326,7 +331,7 @@ def fixture_run(home, monkeypatch, capsys):
 
 
 TRAIN = ("--dataset", "coco", "--data_path", "data", "--batch_size", 4, "--network", "fcos_resnet18", "--fpn_channels", 16,
-         "--head_convs", 1, "--mode", "PYNATIVE", "--lr", 0.02, "--input_gradient", "sign")
+         "--head_convs", 0, "--neck", "fpn", "--mode", "PYNATIVE", "--lr", 0.02, "--input_gradient", "sign")
 
 
 @pytest.fixture(name="trained")
@@ -347,7 +352,7 @@ def test_trained_and_resumed(home, trained):
     """To the bit as without the interruption; the columns are the task's."""
     rows = (home / "run" / "metrics.csv").read_text("utf-8").splitlines()
     assert rows[0] == ("epoch,loss,train_classes,train_boxes,train_centreness,test_ap,test_ap50,test_ap75,"
-                       "images_per_second") and len(rows) == 3 and trained.exists
+                       "images_per_second") and len(rows) == 3
     weights = [ms.load_checkpoint(str(home / name / "last.ckpt")) for name in ("run", "whole")]
     assert all(np.array_equal(value.asnumpy(), weights[1][key].asnumpy()) for key, value in weights[0].items()
                if key != "identity")
@@ -370,28 +375,25 @@ def test_evaluated_quantised_and_exported(run, trained, monkeypatch):
 
 
 def test_pictures_have_boxes(home, run, trained, monkeypatch):
-    picture, printed = "data/val2017/8.png", []
-    for limit, words in ((0.0, " at "), (1.1, "nothing")):
-        monkeypatch.setattr(detection, "SHOWN", limit)
-        printed = run(predict, picture, "--checkpoint_file_path", trained, "--output_path", "seen.png")
-        assert words in printed and printed.endswith("  drawn: seen.png\n")
-        before, after = (np.asarray(Image.open(home / name).convert("RGB")) for name in (picture, "seen.png"))
-        assert before.shape == after.shape and np.array_equal(before, after) is (words == "nothing")
+    picture = "data/val2017/8.png"
     assert run(predict, picture, "--checkpoint_file_path", trained) == f"{picture}\n  nothing\n"
+    monkeypatch.setattr(detection, "detect", lambda *_: [(np.array([[3, 5, 60.4, 50], [1, 1, 9, 9]]), np.array([
+        0.75, 0.2]), np.array([1, 0]))])
+    printed = run(predict, picture, "--checkpoint_file_path", trained, "--output_path", "seen.png")
+    assert printed == f"{picture}\n   75.0 %  square at 3, 5, 60, 50\n  drawn: seen.png\n"
+    before, after = (np.asarray(Image.open(home / name).convert("RGB")) for name in (picture, "seen.png"))
+    assert (after[50, 3:61] == (60, 180, 75)).all() and np.array_equal(after[:5], before[:5])
     for name, words in (("seen.txt", "a picture's name ends in .png"), (picture, "is the picture itself")):
         with pytest.raises(UserError, match=words):
             run(predict, picture, "--checkpoint_file_path", trained, "--output_path", name)
 
 
-def test_begins_with_a_classifier(home, run, monkeypatch):
+def test_begins_with_a_classifier(home, run):
     """Its weights and statistics become the backbone's, frozen there; of another network there is a message."""
-    ms.set_seed(1)
-    net = tiny(5)
-    identity = importlib.import_module("src.identity").Identity("resnet18", "l1", 5, "folder")
-    checkpoint = importlib.import_module("src.checkpoint")
+    net, identity = tiny(5), Identity("resnet18", "l1", 5, "folder")
     values = {name: np.abs(value.asnumpy()) + 0.5 for name, value in net.parameters_dict().items()}
     for name, network in (("body.ckpt", "resnet18"), ("other.ckpt", "resnet20")):
-        checkpoint.save_parameters(values, home / name, identity=dataclasses.replace(identity, network=network).dumps())
+        save_parameters(values, home / name, identity=dataclasses.replace(identity, network=network).dumps())
     printed = run("train", *TRAIN, "--pre_trained", "body.ckpt", "--frozen_norm", "--epoch_size", 1, "--output_path", "f")
     assert "pre_trained: body.ckpt is the backbone; everything else begins at random" in printed
     after, norms, others = ms.load_checkpoint(str(home / "f" / "last.ckpt")), 0, 0
@@ -401,24 +403,20 @@ def test_begins_with_a_classifier(home, run, monkeypatch):
             norm = name.rsplit(".", 1)[1] in ("gamma", "beta", "moving_mean", "moving_variance")
             norms, others = norms + norm, others + (not norm)
             assert same == norm, name
-    assert norms == 48 and others == 12
+    assert norms == 52 and others == 13
     with pytest.raises(UserError, match="pre_trained: other.ckpt is resnet20 of layer l1, not fcos_resnet18"):
         run("train", *TRAIN, "--pre_trained", "other.ckpt", "--output_path", "g")
 
 
-@pytest.mark.parametrize("layer", ["l1", "conv"])
-def test_twenty_steps_lower_the_loss(home, layer):
-    """In GRAPH mode, as the recipe for COCO says, but for its size and device."""
-    ms.set_context(mode=ms.GRAPH_MODE if layer == "conv" else ms.PYNATIVE_MODE)
+def test_twenty_steps_lower_the_loss(home):
+    """As the recipe for COCO says, but for the size of images and network."""
+    ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(1)
-    recipe = get_config("train", "x", ["--config_path", str(importlib.import_module("pathlib").Path(__file__).parents[1]
-                                                            / "config" / "adder_fcos_resnet50_coco.yaml")])
-    a_task = task(home / "data", **{name: getattr(recipe, name) for name in ("neck", "batch_size", "scale_jitter")})
-    trainer, step = (importlib.import_module(f"src.training.{name}") for name in ("trainer", "step"))
-    del trainer
-    gradient = {"input_gradient": recipe.input_gradient} if layer == "l1" else {}
-    net = adder_fcos.fcos(tiny, 2, layer=layer, neck=recipe.neck, fpn_channels=16, head_convs=1, **gradient).set_train()
-    train = step.TrainStep(a_task.loss(net), step.sgd(net, 20, recipe.lr, recipe.momentum, recipe.weight_decay))
+    recipe = get_config("train", "x", ["--config_path", str(ROOT / "config" / "adder_fcos_resnet50_coco.yaml")])
+    a_task = task(home / "data", batch_size=recipe.batch_size, scale_jitter=recipe.scale_jitter)
+    net = adder_fcos.fcos(tiny, 2, layer=recipe.layer, neck=recipe.neck, fpn_channels=16, head_convs=0,
+                          input_gradient=recipe.input_gradient).set_train()
+    train = TrainStep(a_task.loss(net), sgd(net, 20, recipe.lr, recipe.momentum, recipe.weight_decay))
     losses = [float(train(*batch)[0]) for epoch in range(10)
               for batch in a_task.batches(epoch).create_tuple_iterator(num_epochs=1)]
     assert len(losses) == 20 and np.isfinite(losses).all() and np.mean(losses[-4:]) < 0.9 * np.mean(losses[:4])
@@ -441,8 +439,6 @@ def test_training_refuses(run, arguments, words):
 def test_detect_in_own_pixels(monkeypatch):
     """Boxes come back from the frame to each image, and are cut at its edges."""
     monkeypatch.setattr(detection, "decode", lambda rows, size: (np.array([[0, 0, 96.0, 64.0]]), np.ones(1), np.zeros(1)))
-    net = nn.Identity()
     images = [np.zeros((*size, 3), np.uint8) for size in ((32, 48), (100, 60))]
-    found = detect(net, images, (64, 96))
+    found = detect(nn.Identity(), images, (64, 96))
     np.testing.assert_allclose([each[0][0] for each in found], [[0, 0, 48, 32], [0, 0, 60, 100]])
-    assert ops is not None
