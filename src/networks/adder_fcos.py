@@ -33,7 +33,7 @@ from .resnet import resnet18, resnet50
 OPTIONS = ("class_num", "neck", "fpn_channels", "head_convs", "frozen_norm")  # of default_config.yaml
 STRIDES = (8, 16, 32, 64, 128)  # pixels from point to point, in each level
 MULTIPLE = 32  # pixels that the sides of an image are multiples of
-GROUPS = 32  # of the norms of the head, at most
+GROUPS, LEAST = 32, 8  # of the norms of the head: groups at most, and channels of one at least, where there are so many
 PRIOR = 0.01  # probability of every class at first
 LONGEST = 10.0  # logarithm of a distance in strides
 
@@ -207,8 +207,8 @@ class GroupNorm(nn.GroupNorm):
 
 def branch(channels, convs):
     """Layers of 3x3, each with a norm and ReLU."""
-    cells = [(conv(channels, channels), GroupNorm(math.gcd(GROUPS, channels), channels), nn.ReLU())
-             for _ in range(convs)]
+    groups = math.gcd(GROUPS, channels, channels // LEAST or 1)
+    cells = [(conv(channels, channels), GroupNorm(groups, channels), nn.ReLU()) for _ in range(convs)]
     return nn.SequentialCell(*[cell for each in cells for cell in each])
 
 
