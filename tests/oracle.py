@@ -36,7 +36,7 @@ def weight_grad(dy, x, w, stride=1, padding=0, mix=1.0):
 
 
 def input_grad(dy, x, w, stride=1, padding=0, norm=1, slope=lambda d: np.clip(d, -1.0, 1.0)):
-    """dx = sum dy * clip(w - x, -1, 1) (eq. 6), or sum dy * (w - x); `slope` is another function in the clip's place."""
+    """dx = sum dy * clip(w - x, -1, 1) (eq. 6), or sum dy * (w - x); `slope` stands in the clip's place."""
     rows, cols = (slice(padding, padding + size) for size in x.shape[2:])
     x, w = _pad(x, padding), w.astype(np.float64)
     dx = np.zeros_like(x)

@@ -110,11 +110,12 @@ class Coco:
         for name in FOLDERS[split]:
             files = sorted((path / "annotations").glob(f"instances_{name}*.json"))
             if len(files) > 1:
-                raise UserError(f"{path / 'annotations'} has several files for {name}: {files[0].name}, {files[1].name}")
-            for file in files:
-                folder = file.stem[len("instances_"):]
-                return file, next((each for each in (path / folder, *sorted(path.glob(f"*/{folder}"))) if each.is_dir()),
-                                  path / name)
+                raise UserError(f"{path / 'annotations'} has several files for {name}: {files[0].name}, "
+                                f"{files[1].name}")
+            if files:
+                folder = files[0].stem[len("instances_"):]
+                places = (path / folder, *sorted(path.glob(f"*/{folder}")))
+                return files[0], next(filter(Path.is_dir, places), path / name)
             if (path / name / "_annotations.coco.json").is_file():
                 return path / name / "_annotations.coco.json", path / name
         raise UserError(f"no annotations to {'train' if split == 'train' else 'test'} on in {path}: neither "
@@ -139,7 +140,7 @@ class Voc:
             for number, each in enumerate(root.iter("object"), start=1):
                 where = f"{file}: object {number}"
                 left, top, right, bottom = _numbers([_text(each, f"bndbox/{side}", where) for side in CORNERS], where)
-                items[-1].add((left - 1, top - 1, right, bottom),  # its pixels are counted from 1, the last one included
+                items[-1].add((left - 1, top - 1, right, bottom),  # pixels are counted from 1, the last one included
                               _label(_text(each, "name", where), classes, where),
                               each.findtext("difficult", "0").strip() == "1")
         return _split(classes, items)
@@ -166,7 +167,8 @@ SIDES, CORNERS = ("height", "width"), ("xmin", "ymin", "xmax", "ymax")
 
 @dataclasses.dataclass
 class Item:
-    """An image that is being read: `where` names it in messages; `stated` is the size that its file says, if it does."""
+    """An image that is being read: `where` names it in messages; `stated` is the size that the file of annotations has
+    of it, if any."""
     path: Path
     where: str
     stated: tuple = None

@@ -47,8 +47,8 @@ def overlaps(boxes, others, crowd=None):
     """Intersection over union of boxes [m, 4] and others [n, 4], as [m, n]; over the box alone where the other is a
     crowd (bool [n])."""
     boxes, others = (np.asarray(each, np.float64) for each in (boxes, others))
-    left, right = np.maximum(boxes[:, None, :2], others[None, :, :2]), np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    common = np.prod(np.maximum(right - left, 0), 2)
+    start, end = np.maximum(boxes[:, None, :2], others[:, :2]), np.minimum(boxes[:, None, 2:], others[:, 2:])
+    common = np.prod(np.maximum(end - start, 0), 2)
     area, other = (np.prod(each[:, 2:] - each[:, :2], 1) for each in (boxes, others))
     union = area[:, None] + other - common
     return common / np.maximum(union if crowd is None else np.where(crowd, area[:, None], union), 1e-300)

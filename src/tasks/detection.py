@@ -73,7 +73,8 @@ class Detection:
 
     def __init__(self, options, network, splits=("train", "test"), classes=(), rank=0, ranks=1):
         self.options, self.network, self.rank, self.ranks = options, network, rank, ranks
-        self.size, self.batch_size, self.name = network.image_size(options.image_size), options.batch_size, options.dataset
+        self.size, self.batch_size = network.image_size(options.image_size), options.batch_size
+        self.name = options.dataset
         self.held_out = "validation" if options.validation_size else "test"
         path, self.classes, self.training, self.testing, left_out = Path(options.data_path), classes, [], [], 0
         for split in ("train", "test"):
@@ -140,7 +141,7 @@ class Detection:
 
     @staticmethod
     def predict(net, network, identity, path, output=None):
-        """Lines of text that say what a network sees in a picture and where; with `output`, also the picture with boxes.
+        """Lines of text that say what a network sees in a picture and where; `output` is for the picture with boxes.
 
         Raises:
             UserError: the picture cannot be read, or the other one cannot be written.
@@ -176,7 +177,8 @@ class Samples:
         record = self.records[self.numbers[index]]
         image, boxes = pictures.read(record.path), record.boxes
         if self.mirrored[index]:
-            image, boxes = image[:, ::-1], (record.size[1], 0, record.size[1], 0) + boxes[:, [2, 1, 0, 3]] * (-1, 1, -1, 1)
+            width = record.size[1]
+            image, boxes = image[:, ::-1], (width, 0, width, 0) + boxes[:, [2, 1, 0, 3]] * (-1, 1, -1, 1)
         image, factor, corner = framed(image, self.size, self.zooms[index], self.places[index])
         boxes = boxes * np.tile(factor, 2) + np.tile(corner, 2)
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2

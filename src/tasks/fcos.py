@@ -61,8 +61,8 @@ def targets(boxes, labels, size):
 
 
 class Loss(nn.Cell):
-    """Images [N, 3, H, W], classes [N, points] and distances [N, points, 4] of `targets` to the loss and its three parts:
-    of the classes, of the boxes and of the centreness, each a mean over the points that have a box."""
+    """Images [N, 3, H, W], classes [N, points] and distances [N, points, 4] of `targets` to the loss and its three
+    parts: of the classes, of the boxes and of the centreness, each a mean over the points that have a box."""
 
     def __init__(self, net, class_num):
         super().__init__(auto_prefix=False)  # parameters keep the names they have in the network
@@ -111,11 +111,13 @@ def giou(distances, wanted):
 
 
 def area(distances):
+    """Of boxes: distances [..., 4] to [...]."""
     left, top, right, bottom = sides(distances)
     return (left + right) * (top + bottom)
 
 
 def sides(distances):
+    """Left, upper, right and lower ones of [..., 4], each [...]."""
     return distances[..., 0], distances[..., 1], distances[..., 2], distances[..., 3]
 
 
@@ -160,4 +162,5 @@ def suppress(boxes, scores, labels):
 
 
 def sigmoid(x):
+    """1 / (1 + exp(-x)) of an array."""
     return 1 / (1 + np.exp(-np.clip(x, -500, 500)))
