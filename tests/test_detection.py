@@ -336,7 +336,7 @@ def fixture_run(home, monkeypatch, capsys):
     return run
 
 
-TRAIN = ("--dataset", "coco", "--data_path", "data", "--batch_size", 4, "--network", "fcos_resnet18",
+TRAIN = ("--dataset", "coco", "--data_path", "data", "--batch_size", 8, "--network", "fcos_resnet18",
          "--fpn_channels", 16, "--head_convs", 1, "--neck", "fpn", "--mode", "PYNATIVE", "--lr", 0.02,
          "--input_gradient", "sign")
 
