@@ -30,6 +30,7 @@ from . import kernels
 from .kernels import Float32, Geometry, check_float, one_of_pair
 
 ETA = 0.2
+SHARP = 2.0 ** 64  # a power of two, by which float32 is multiplied without rounding
 
 
 def adder2d_function(x, w, stride=1, padding=0, eta=ETA, backend="auto", norm=1, group=1):
@@ -75,12 +76,14 @@ class Adder2d(nn.Cell):
         mix (Parameter): for a mixed weight gradient, see `MixedAdderOp`; AdderNet's if None.
         pad_mode (str): "pad" takes `padding`, "valid" none, and "same" as much as keeps the size, for stride 1.
         dilation (int): 1, as there is nothing else.
+        input_gradient (str): "clip" or "sign", see `AdderOp`.
 
     Raises: as `adder2d_function`.
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, bias=False, eta=ETA,
-                 backend="auto", norm=1, mix=None, *, has_bias=False, pad_mode="pad", dilation=1, group=1):
+                 backend="auto", norm=1, mix=None, *, has_bias=False, pad_mode="pad", dilation=1, group=1,
+                 input_gradient="clip"):
         super().__init__()
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, one_of_pair(
             "kernel_size", kernel_size)
@@ -90,7 +93,8 @@ class Adder2d(nn.Cell):
         if one_of_pair("dilation", dilation) != 1:
             raise ValueError(f"dilation must be 1 in an adder layer, not {dilation!r}")
         padding = padding_of(pad_mode, padding, self.kernel_size, stride)
-        self.operation = (AdderOp if mix is None else MixedAdderOp)(stride, padding, eta, backend, norm, group)
+        self.operation = (AdderOp if mix is None else MixedAdderOp)(stride, padding, eta, backend, norm, group,
+                                                                input_gradient)
         group = self.operation.group
         if in_channels % group or out_channels % group:
             raise ValueError(f"group must divide in_channels {in_channels} and out_channels {out_channels}, not be "
@@ -135,7 +139,9 @@ class AdderOp(Float32):
     pass:
 
     dw = sum dy * (x - w), the "full precision" gradient, then scaled by eta * sqrt(numel) / max(||dw||, 1e-12), so
-    that layers learn at one pace whatever the size of their inputs; dx = sum dy * clip(w - x, -1, 1).
+    that layers learn at one pace whatever the size of their inputs; dx = sum dy * clip(w - x, -1, 1), or, with
+    input_gradient "sign", its derivative, dx = sum dy * sign(w - x), which detection learns better by (AdderDet, arXiv
+    2112.13608).
 
     Those of norm 2 are its derivatives, dw = sum dy * (x - w), scaled likewise unless eta is 0, and dx = sum dy *
     (w - x).
@@ -145,12 +151,15 @@ class AdderOp(Float32):
 
     filters_grad = "weight_grad"
 
-    def __init__(self, stride=1, padding=0, eta=ETA, backend="auto", norm=1, group=1):
+    def __init__(self, stride=1, padding=0, eta=ETA, backend="auto", norm=1, group=1, input_gradient="clip"):
         super().__init__()
+        if input_gradient not in ("clip", "sign") or norm == 2 and input_gradient == "sign":
+            raise ValueError(f"input_gradient must be clip, or sign of norm 1, not {input_gradient!r}")
         if not 0 <= eta < math.inf:
             raise ValueError(f"eta must be a number from 0 on, not {eta}")
         self.geometry, self.eta = Geometry(stride, padding, norm, group), eta
         self.padding, self.group = self.geometry.padding, self.geometry.group
+        self.sharpness = SHARP if input_gradient == "sign" else None
         self.any_batch = False  # whether a batch of unknown size is taken in GRAPH mode, as by exported forms
         self.forward, self.input_grad, self.weight_grad = (
             kernels.operation(name, backend, self.geometry) for name in ("forward", "input_grad", self.filters_grad))
@@ -159,7 +168,13 @@ class AdderOp(Float32):
         return self.forward(x, w)
 
     def bprop(self, x, w, out, dout):
-        return self.input_grad(dout, x, w), self.adapt(self.weight_grad(dout, x, w))
+        return self.inputs_grad(dout, x, w), self.adapt(self.weight_grad(dout, x, w))
+
+    def inputs_grad(self, dy, x, w):
+        """dx. A difference is clipped to its sign where both operands are so large that the least one is beyond 1."""
+        if self.sharpness is None:
+            return self.input_grad(dy, x, w)
+        return self.input_grad(dy, self.sharpness * x, self.sharpness * w)
 
     def adapt(self, dw):
         """The adaptive rate."""
@@ -181,7 +196,7 @@ class MixedAdderOp(AdderOp):
         return super().construct(x, w)
 
     def bprop(self, x, w, mix, out, dout):
-        return self.input_grad(dout, x, w), self.adapt(self.weight_grad(dout, x, w, mix)), ops.zeros_like(mix)
+        return self.inputs_grad(dout, x, w), self.adapt(self.weight_grad(dout, x, w, mix)), ops.zeros_like(mix)
 
 
 class AddBias(Float32):

@@ -91,10 +91,11 @@ def check_values(values, source):
         values (dict): name to value, of keys of default_config.yaml.
         source (str | Path): where they come from, for messages.
     """
-    defaults, _, _, ranges, _ = yaml_files.documents(DEFAULT_CONFIG)
+    defaults, _, choices, ranges, _ = yaml_files.documents(DEFAULT_CONFIG)
     for key, value in values.items():
-        check_range(f"{source}: {key}", _checked(f"{source}: {key}", value, defaults[key], None),
-                    *ranges.get(key, (-math.inf, math.inf)))
+        value = _checked(f"{source}: {key}", value, defaults[key], _expanded(choices.get(key, ())))
+        if key in ranges:
+            check_range(f"{source}: {key}", value, *ranges[key])
 
 
 def decides(config):

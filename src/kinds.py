@@ -56,13 +56,15 @@ KINDS = {
 }
 
 
-def sockets(layer="l1", eta=ETA, backend="auto", mix=None):
+def sockets(layer="l1", eta=ETA, backend="auto", mix=None, input_gradient="clip", frozen_norm=False):
     """What makes the layers and the norms of a network.
 
     Args:
         layer (str): a key of `KINDS`.
         eta, backend: of every adder layer, see `src.adder.adder2d_function`.
         mix (Parameter): of every l1 layer, see `src.adder.Adder2d`.
+        input_gradient (str): "clip" or, of l1 layers, "sign", see `src.adder.AdderOp`.
+        frozen_norm (bool): whether norms stay as they are in training, see `src.norm.BatchNormAct2d`.
 
     Returns:
         tuple (layer, norm).
@@ -70,4 +72,7 @@ def sockets(layer="l1", eta=ETA, backend="auto", mix=None):
     Raises:
         KeyError: unknown kind.
     """
-    return KINDS[layer].layer(eta, backend, mix), partial(BatchNormAct2d, backend=backend)
+    make = KINDS[layer].layer(eta, backend, mix)
+    if input_gradient != "clip":
+        make = partial(make, input_gradient=input_gradient)
+    return make, partial(BatchNormAct2d, backend=backend, frozen=frozen_norm)

@@ -37,6 +37,7 @@ class BatchNormAct2d(Float32, nn.BatchNorm2d):
         relu (bool): whether a ReLU ends it.
         shortcut (bool): whether it takes one.
         inside (bool): whether that is added before the norm.
+        frozen (bool): whether statistics, gamma and beta stay as they are, in training too.
         backend (str): "auto", "kernel" or "composed", see `src.kernels.operation`.
 
     Raises:
@@ -44,11 +45,13 @@ class BatchNormAct2d(Float32, nn.BatchNorm2d):
         ValueError: unknown backend; shapes that do not fit.
     """
 
-    def __init__(self, channels, relu=True, shortcut=False, backend="auto", inside=False):
+    def __init__(self, channels, relu=True, shortcut=False, backend="auto", inside=False, frozen=False):
         super().__init__(channels)
+        self.frozen = frozen
+        self.gamma.requires_grad = self.beta.requires_grad = not frozen
         self.relu, self.shortcut, self.inside = relu, shortcut, inside
         self.fused = None
-        if kernels.has("batch_norm", backend):
+        if kernels.has("batch_norm", backend) and not frozen:
             behind = shortcut and not inside
             kind = FusedBatchNormAdd if behind else FusedBatchNorm
             self.fused = kind(relu, behind, backend, 1.0 - self.momentum, self.eps)
@@ -74,7 +77,7 @@ class BatchNormAct2d(Float32, nn.BatchNorm2d):
 
     def normalise(self, x):
         """The norm alone, by MindSpore's operator."""
-        operator = self.bn_train if self.training else self.bn_infer
+        operator = self.bn_train if self.training and not self.frozen else self.bn_infer
         return operator(x, *self.values())[0]
 
     def values(self):

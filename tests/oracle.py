@@ -35,14 +35,14 @@ def weight_grad(dy, x, w, stride=1, padding=0, mix=1.0):
     return dw
 
 
-def input_grad(dy, x, w, stride=1, padding=0, norm=1):
-    """dx = sum dy * clip(w - x, -1, 1) (eq. 6), or sum dy * (w - x)."""
+def input_grad(dy, x, w, stride=1, padding=0, norm=1, slope=lambda d: np.clip(d, -1.0, 1.0)):
+    """dx = sum dy * clip(w - x, -1, 1) (eq. 6), or sum dy * (w - x); `slope` stands in the clip's place."""
     rows, cols = (slice(padding, padding + size) for size in x.shape[2:])
     x, w = _pad(x, padding), w.astype(np.float64)
     dx = np.zeros_like(x)
     for i, j, window in _taps(x, w, stride):
         d = -_differences(x, w, i, j, window)
-        slopes = dy[:, :, None] * (np.clip(d, -1.0, 1.0) if norm == 1 else d)
+        slopes = dy[:, :, None] * (slope(d) if norm == 1 else d)
         batch, filters, channels, *size = slopes.shape
         groups = group_count(x, w)
         dx[window] += slopes.reshape(batch, groups, filters // groups, channels, *size).sum(2).reshape(x[window].shape)

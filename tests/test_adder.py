@@ -132,6 +132,28 @@ def test_mixed_gradients_match_the_oracle(backend, mode, name, mix):
     assert max(errors(got, expected(case, *tensors, mix=mix))) < TOLERANCE
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
+@pytest.mark.parametrize("case", [TYPICAL, GROUPED, DEPTHWISE], ids=["dense", "grouped", "depthwise"])
+@pytest.mark.parametrize("mix", [None, 0.3])
+@backends
+def test_sign_of_the_input_gradient(backend, case, scale, mix):
+    """Exactly the derivative, however near values are, and 0 where they are equal; nothing else changes."""
+    tensors = x, w, dy = numbers(case, scale)
+    x.ravel()[::3], w[:, :] = w[0, 0, 0, 0], np.where(w > scale, w[0, 0, 0, 0], w)
+    kind, more = (AdderOp, ()) if mix is None else (MixedAdderOp, (ms.Tensor(np.float32([mix])),))
+    got = measured(kind(case.stride, case.padding, backend=backend, group=case.group, input_gradient="sign"), *tensors,
+                   *more)
+    y, _, dw = measured(kind(case.stride, case.padding, backend=backend, group=case.group), *tensors, *more)
+    wanted = oracle.input_grad(dy, x, w, case.stride, case.padding, slope=np.sign)
+    assert max(errors(got, (y, wanted, dw))) < TOLERANCE
+
+
+def test_norm_2_has_no_sign():
+    for arguments in ({"norm": 2, "input_gradient": "sign"}, {"input_gradient": "hard"}):
+        with pytest.raises(ValueError, match="input_gradient must be clip, or sign of norm 1, not"):
+            AdderOp(**arguments)
+
+
 @pytest.mark.parametrize("case", [TYPICAL, DEPTHWISE], ids=["dense", "depthwise"])
 @backends
 def test_equal_values_have_no_sign(backend, case):

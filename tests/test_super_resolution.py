@@ -357,7 +357,7 @@ def test_vdsr(home, run, monkeypatch):
 
 def test_data_without_classes(tmp_path):
     """As figures and benchmarks of classifiers would have them."""
-    with pytest.raises(UserError, match="data set images has no classes; it is for super_resolution"):
+    with pytest.raises(UserError, match="data set images is not for classification, but for super_resolution"):
         data.prepare("images", str(tmp_path), ("train",))
 
 

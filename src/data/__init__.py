@@ -26,6 +26,7 @@ from mindspore import dtype
 from mindspore.dataset import transforms, vision
 
 from . import pictures
+from .boxes import COCO, VOC
 from .cifar import CIFAR10, CIFAR100
 from .fashion_mnist import FASHION_MNIST
 from .folder import FOLDER
@@ -35,11 +36,13 @@ from .synthetic import SYNTHETIC
 from ..errors import UserError
 
 SETS = {"cifar100": CIFAR100, "cifar10": CIFAR10, "mnist": MNIST, "fashion_mnist": FASHION_MNIST,
-        "synthetic": SYNTHETIC, "folder": FOLDER, "images": IMAGES}
+        "synthetic": SYNTHETIC, "folder": FOLDER, "images": IMAGES,
+        "coco": COCO, "voc": VOC}
 
 
 class DataSet(Protocol):
-    """What an object of the table has, if its task is classification; `src.data.images` is for another. A split is
+    """What an object of the table has, if its task is classification; `src.data.images` and `src.data.boxes` are for
+    others. A split is
     "train" or "test" here.
 
     Attributes:
@@ -129,7 +132,7 @@ def prepare(name, path, splits, allow_small=False, class_num=0, classes=()):
     """
     data_set = SETS[name]
     if data_set.task != "classification":
-        raise UserError(f"data set {name} has no classes; it is for {data_set.task}")
+        raise UserError(f"data set {name} is not for classification, but for {data_set.task}")
     folder = data_set.find(Path(path), splits)
     for split in splits:
         data_set.check(folder, split, allow_small)

@@ -19,6 +19,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import UserError
+from ..files import check_output, replacing
+
+FORMATS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # that a picture is written in
 
 
 def decode(data):
@@ -53,6 +56,21 @@ def read(path, size=None):
     """
     image = _load(path)
     return np.asarray(image.resize(size[::-1], Image.BICUBIC) if size else image)
+
+
+def check_target(output, path):
+    """Refuse a file for a picture that is made of the one in `path`: raises UserError where it cannot be written."""
+    if output.suffix.lower() not in FORMATS:
+        raise UserError(f"{output}: a picture's name ends in {', '.join(FORMATS)}")
+    check_output(output, output.suffix)
+    if output.exists() and output.samefile(path):
+        raise UserError(f"{output} is the picture itself")
+
+
+def write(image, output):
+    """Write an image of Pillow; the file is there when it is complete."""
+    with replacing(output) as temporary:
+        image.save(temporary, quality=95)  # which PNG has no use for
 
 
 def grey(image):

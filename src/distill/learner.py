@@ -34,11 +34,13 @@ class Learner:
     seed: int
     epoch_size: int
     weight_gradient: str
+    input_gradient: str
     pre_trained: str
 
     def __post_init__(self):
-        if self.weight_gradient != "full" and self.layer != "l1":
-            raise UserError(f"weight_gradient {self.weight_gradient} is one of layer l1 only, not of {self.layer}")
+        for name, usual in (("weight_gradient", "full"), ("input_gradient", "clip")):
+            if getattr(self, name) != usual and self.layer != "l1":
+                raise UserError(f"{name} {getattr(self, name)} is one of layer l1 only, not of {self.layer}")
 
     def build(self, task):
         """The network with its first weights, and what `Trainer.fit` calls before each epoch.
@@ -49,7 +51,8 @@ class Learner:
         mix, begin_epoch = schedule(self.weight_gradient, self.epoch_size)
         ms.set_seed(self.seed)
         identity = task.identity(self.network, self.layer)
-        net = loading.create(identity, self.backend, eta=self.eta, mix=mix)
+        net = loading.create(identity, self.backend, eta=self.eta, mix=mix,
+                              input_gradient=self.input_gradient)
         if self.pre_trained:
             warm_start.begin_with(net, self.pre_trained, identity)
         return net, begin_epoch

@@ -42,7 +42,8 @@ class Student(Learner):
 
     def teacher_learner(self, epoch_size):
         """A teacher of the same shape, as a network that learns."""
-        return Learner(self.network, self.teacher, self.teacher_eta, self.backend, self.seed, epoch_size, "full", "")
+        return Learner(self.network, self.teacher, self.teacher_eta, self.backend, self.seed, epoch_size, "full", "clip",
+                       "")
 
     def trained_teacher(self, task):
         """The network of a checkpoint, which says of what it is, or leaves it to the options.

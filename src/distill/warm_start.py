@@ -15,6 +15,9 @@
 """Training that goes on from the weights of a checkpoint: fine-tuning, or more epochs."""
 from .. import checkpoint, identity as identities
 from ..errors import UserError
+from ..networks import NETWORKS
+
+BACKBONE = "backbone."  # begins the names of its parameters, see `src.networks.Network`
 
 
 def begin_with(net, path, identity):
@@ -22,7 +25,7 @@ def begin_with(net, path, identity):
     it is.
 
     The head is what has another shape because its first axis is the number of classes; of another scale it is what the
-    checkpoint has not, or in another shape.
+    checkpoint has not, or in another shape. A network with a backbone can also begin with a classifier's weights there.
 
     Args:
         net (Cell): the network.
@@ -38,6 +41,9 @@ def begin_with(net, path, identity):
     known = identities.take(parameters, path)
     if known is None:
         identities.check_name(path, layer)
+    elif (known.network, known.layer) == (NETWORKS[network].backbone, layer):
+        _begin_backbone_with(net, parameters, path)
+        return
     elif (known.network, known.layer) != (network, layer):
         raise UserError(f"pre_trained: {path} is {known.network} of layer {known.layer}, not {network} of layer {layer}; "
                         f"say --network {known.network} --layer {known.layer}")
@@ -56,6 +62,16 @@ def begin_with(net, path, identity):
     if head:
         print(f"pre_trained: {path} has {'another scale' if other else 'other classes'}; the head ({', '.join(head)}) "
               "begins at random", flush=True)
+
+
+def _begin_backbone_with(net, parameters, path):
+    if "bits" in parameters:
+        raise UserError(f"pre_trained: {path} is quantised; take the float checkpoint that it was made from")
+    own = {name: value for name, value in net.parameters_dict().items() if name.startswith(BACKBONE)}
+    parameters = {BACKBONE + name: value for name, value in parameters.items() if BACKBONE + name in own}
+    others = {name: value for name, value in net.parameters_dict().items() if name not in own}
+    checkpoint.fill(net, {**parameters, **others}, path)
+    print(f"pre_trained: {path} is the backbone; everything else begins at random", flush=True)
 
 
 def _head(weights, parameters, class_num):

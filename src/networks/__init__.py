@@ -18,6 +18,7 @@ from functools import partial
 from typing import Callable
 
 from ..errors import UserError
+from .adder_fcos import MULTIPLE, OPTIONS as FCOS, fcos_resnet18, fcos_resnet50
 from .adder_sr import OPTIONS, edsr, vdsr
 from .ghostnet import ghostnet
 from .lenet import lenet5_bn
@@ -42,6 +43,8 @@ class Network:
         channels: of its images, unless the data have others.
         task: what it learns, a key of `src.tasks.TASKS`.
         options: names of what else decides its form, as in default_config.yaml.
+        multiple: height and width are multiples of this number of pixels.
+        backbone: the network of the table whose weights it can begin with, its parameters called `backbone.` there.
     """
     build: Callable
     size: tuple
@@ -49,6 +52,8 @@ class Network:
     channels: int = 3
     task: str = "classification"
     options: tuple = ("class_num",)
+    multiple: int = 1
+    backbone: str = ""
 
     def image_size(self, side=0):
         """Height and width of its images.
@@ -61,6 +66,8 @@ class Network:
         """
         if self.fixed and side not in (0, *self.size):
             raise UserError(f"the network takes images of {self.size[0]} pixels a side, not {side}; leave out --image_size")
+        if side % self.multiple:
+            raise UserError(f"the network takes images of multiples of {self.multiple} pixels a side, not {side}")
         return (side, side) if side else self.size
 
 
@@ -83,6 +90,10 @@ NETWORKS = {
     "ghostnet_100_imagenet": Network(ghostnet, (224, 224)),
     "edsr": Network(edsr, (48, 48), task="super_resolution", options=OPTIONS["edsr"]),
     "vdsr": Network(vdsr, (20, 20), channels=1, task="super_resolution", options=OPTIONS["vdsr"]),
+    "fcos_resnet18": Network(fcos_resnet18, (320, 320), task="detection", options=FCOS, multiple=MULTIPLE,
+                             backbone="resnet18"),
+    "fcos_resnet50": Network(fcos_resnet50, (800, 1344), task="detection", options=FCOS, multiple=MULTIPLE,
+                             backbone="resnet50"),
 }
 
 
@@ -91,7 +102,7 @@ def create(name, class_num=0, layer="l1", in_channels=None, **options):
 
     Args:
         name (str): a key of `NETWORKS`.
-        class_num (int): number of classes, of a classifier.
+        class_num (int): number of classes, of a classifier or a detector.
         layer (str): a key of `src.kinds.KINDS`.
         in_channels (int): channels of an image; the table's if None.
         options: other options of the network; eta, backend and mix of `src.kinds.sockets`.

@@ -44,7 +44,7 @@ class ResNet(nn.Cell):
     `src.kinds`.
 
     Args:
-        class_num (int): number of classes.
+        class_num (int): number of classes; of 0 it has no head, see `stages`.
         block: makes a block from (in_channels, out_channels, stride, layer, norm).
         layer_nums, channels (tuple[int]): of each stage: how many blocks, and channels of its output.
         in_channels (int): of an image.
@@ -63,8 +63,9 @@ class ResNet(nn.Cell):
         self.layer2 = stage(block, channels[0], channels[1], layer_nums[1], 2, layer, norm)
         self.layer3 = stage(block, channels[1], channels[2], layer_nums[2], 2, layer, norm)
         self.layer4 = stage(block, channels[2], channels[3], layer_nums[3], 2, layer, norm)
-        self.fc = nn.Conv2d(channels[3], class_num, 1, has_bias=True)
-        self.bn2 = norm(class_num, relu=False)
+        if class_num:
+            self.fc = nn.Conv2d(channels[3], class_num, 1, has_bias=True)
+            self.bn2 = norm(class_num, relu=False)
 
     def construct(self, x):
         return self.head(self.features(x))

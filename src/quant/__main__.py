@@ -108,7 +108,7 @@ def calibration_images(identity, data_path, count, allow_small=False, patch_size
     options = defaults_but(data_path=data_path, allow_small_dataset=allow_small, batch_size=1, seed=0,
                            patch_size=patch_size, **identity.settings)
     batches = task(pick(task.Options, options), network, ("train",), identity.classes).batches(0).take(count)
-    return np.concatenate([image for image, _ in batches.create_tuple_iterator(num_epochs=1, output_numpy=True)])
+    return np.concatenate([image for image, *_ in batches.create_tuple_iterator(num_epochs=1, output_numpy=True)])
 
 
 if __name__ == "__main__":

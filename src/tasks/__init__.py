@@ -41,9 +41,10 @@ import dataclasses
 from ..errors import UserError
 from ..networks import NETWORKS
 from .classification import Classification
+from .detection import Detection
 from .super_resolution import SuperResolution
 
-TASKS = {"classification": Classification, "super_resolution": SuperResolution}
+TASKS = {"classification": Classification, "super_resolution": SuperResolution, "detection": Detection}
 
 
 def check_options(config, defaults):

@@ -29,12 +29,10 @@ from ..data import SETS, bicubic, pictures
 from ..data.images import brightness
 from ..device import pynative
 from ..errors import UserError
-from ..files import check_output, replacing
 from ..identity import Identity
 from .quality import WINDOW, psnr, ssim
 
 TILE = 192  # pixels of an image that a network enlarges at once, in rows and columns
-FORMATS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # that a picture is written in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,11 +164,7 @@ class SuperResolution:
         """
         if output is None:
             raise UserError(f"{identity.network} gives a picture: say by --output_path where it goes")
-        if output.suffix.lower() not in FORMATS:
-            raise UserError(f"{output}: a picture's name ends in {', '.join(FORMATS)}")
-        check_output(output, output.suffix)
-        if output.exists() and output.samefile(path):
-            raise UserError(f"{output} is the picture itself")
+        pictures.check_target(output, path)
         low = pictures.read(path)
         if min(low.shape) < 2:
             raise UserError(f"{path}: {low.shape[1]} x {low.shape[0]} pixels are too few to enlarge")
@@ -178,8 +172,7 @@ class SuperResolution:
         image = enlarged(net, low, scale, network.channels, Shown())
         if image.shape[2] == 1:
             image = coloured(image, bicubic.resize(low, image.shape))
-        with replacing(output) as temporary:
-            Image.fromarray(bicubic.rounded(image)).save(temporary, quality=95)  # which PNG has no use for
+        pictures.write(Image.fromarray(bicubic.rounded(image)), output)
         return [f"{low.shape[1]} x {low.shape[0]} enlarged to {image.shape[1]} x {image.shape[0]}: {output}"]
 
 
