@@ -189,16 +189,19 @@ def test_own_network(tree, monkeypatch, capsys):
 
 
 def test_tree_in_the_readme_is_the_tree():
-    """The listing names every folder, every file beside or above them, and no file that is not there."""
+    """The listing names every file of the product, every folder, and no file that is not there."""
     (listing,) = blocks(READMES["README.md"], "text")
     named = set(re.findall(r"[\w.]+", listing))
-    for path in (path for pattern in ("*.py", "*.yaml", "scripts/*.*", "src/*.py") for path in ROOT.glob(pattern)):
+    patterns = ("*.py", "*.yaml", "scripts/*.*", "src/*.py", "src/*/*.py", "src/kernels/*.*", "benchmarks/*.py",
+                "benchmarks/*.cc", "benchmarks/*.cu", "benchmarks/*.sh")
+    files = {path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}
+    for path in files:
         assert path.name in named or path.name == "__init__.py", path
     for path in (*ROOT.glob("*/"), *ROOT.glob("src/*/")):
-        ignored = path.name in ("data", "output", "build") and path.parent == ROOT
-        assert path.name in named or re.match(r"[._]|.*egg-info", path.name) or ignored or not path.is_dir(), path
-    present = {path.name for path in ROOT.glob("*/*")} | {path.name for path in ROOT.glob("*")}
-    assert {name for name in named if re.search(r"\w\.(py|yaml|sh|md|txt)$", name)} <= present
+        ignored = path.name in ("data", "output", "build", "adderngd.egg-info") and path.parent == ROOT
+        assert path.name in named or re.match(r"[._]", path.name) or ignored or not path.is_dir(), path
+    names = {path.name for path in files} | {"README.md"}
+    assert {name for name in named if re.search(r"\w\.(py|yaml|sh|md|txt|cc|cu|h)$", name)} <= names
 
 
 @pytest.mark.parametrize("name", READMES)
