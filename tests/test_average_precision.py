@@ -13,10 +13,11 @@
 # limitations under the License.
 # ============================================================================
 """Average precision: cases by hand, and a transcript of pycocotools' loops; itself where it is installed."""
-import importlib.util
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from src.tasks.average_precision import average_precision, overlaps
 
@@ -109,11 +110,8 @@ def test_equal_to_the_loops(seed):
                                atol=1e-12)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pycocotools") is None, reason="pycocotools is not installed")
 @pytest.mark.parametrize("seed", range(4))
 def test_equal_to_pycocotools(seed):
-    from pycocotools.coco import COCO  # pylint: disable=import-error,import-outside-toplevel
-    from pycocotools.cocoeval import COCOeval  # pylint: disable=import-error,import-outside-toplevel
     scenes, coco, results = scene(seed), COCO(), []
     annotations = []
     for image, (boxes, labels, crowd) in enumerate(scenes[0], start=1):
