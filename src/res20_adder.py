@@ -19,6 +19,7 @@ Source: AdderNet, arXiv 1912.13200, section 4.2: every convolution but the first
 from mindspore import nn, ops
 
 from . import kinds
+from .classifier import Classifier
 from .pairs import Floats
 
 def resnet20(class_num=10, layer="l1", in_channels=3, width=1, **options):
@@ -56,7 +57,7 @@ def _resnet(blocks, class_num, layer, in_channels, width, options):
     return ResNet(class_num, (blocks,) * 3, channels, in_channels, *kinds.sockets(layer, **options))
 
 
-class ResNet(nn.Cell):
+class ResNet(Classifier):
     """A residual network of three stages; stages two and three halve the resolution.
 
     Args:
@@ -79,13 +80,6 @@ class ResNet(nn.Cell):
         self.floats = Floats()
         self.fc = nn.Conv2d(channels[2], class_num, 1)
         self.bn2 = norm(class_num, relu=False)
-
-    def construct(self, x):
-        return self.head(self.features(x))
-
-    def features(self, x):
-        """Images [N, in_channels, H, W] to the features before the last layer, [N, 64, 1, 1]."""
-        return self.stages(x)[-1]
 
     def stages(self, x):
         """Images to what each stage gives, and the features."""

@@ -13,7 +13,9 @@
 # limitations under the License.
 # ============================================================================
 """What all tests share."""
+import importlib
 import os
+import sys
 import tempfile
 
 import mindspore as ms
@@ -36,3 +38,17 @@ def fixture_pynative():
     """Put MindSpore's default mode back, lest the next test compile what it calls because this one chose GRAPH."""
     yield
     ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+@pytest.fixture(name="run")
+def fixture_run(home, monkeypatch, capsys):
+    """Runs a program in the folder that a test file's own `home` gives; gives what it prints."""
+    monkeypatch.chdir(home)
+    monkeypatch.setattr("src.device._set_device", lambda *_: None)  # a process chooses its processor once
+
+    def run(program, *arguments):
+        main = program.main if hasattr(program, "main") else importlib.import_module(program).main
+        monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments), "--device_target", "CPU"])
+        main()
+        return capsys.readouterr().out
+    return run

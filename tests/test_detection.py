@@ -16,7 +16,6 @@
 import dataclasses
 import importlib
 import json
-import sys
 from pathlib import Path
 
 import mindspore as ms
@@ -319,21 +318,6 @@ def test_evaluation(home):
     assert a_task.evaluate(Oracle(answers)) == pytest.approx({"ap": 1, "ap50": 1, "ap75": 1})
     nothing = [(np.zeros_like(classes), distances) for classes, distances in answers]
     assert a_task.evaluate(Oracle(nothing)) == {"ap": 0, "ap50": 0, "ap75": 0}
-
-
-
-@pytest.fixture(name="run")
-def fixture_run(home, monkeypatch, capsys):
-    """Runs a program in `home`; gives what it prints."""
-    monkeypatch.chdir(home)
-    monkeypatch.setattr("src.device._set_device", lambda *_: None)  # a process chooses its processor once
-
-    def run(program, *arguments):
-        main = program.main if hasattr(program, "main") else importlib.import_module(program).main
-        monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments), "--device_target", "CPU"])
-        main()
-        return capsys.readouterr().out
-    return run
 
 
 TRAIN = ("--dataset", "coco", "--data_path", "data", "--batch_size", 8, "--network", "fcos_resnet18",

@@ -15,7 +15,6 @@
 """Super-resolution from folders of images to pictures, by the programs of classification."""
 import dataclasses
 import importlib
-import sys
 
 import mindspore as ms
 import numpy as np
@@ -225,21 +224,6 @@ def test_colours_stay_when_brightness_changes():
     got = coloured(y, image)
     np.testing.assert_allclose(brightness(got), y, atol=1e-6)
     np.testing.assert_allclose(np.ptp(got - image, 2), 0, atol=1e-6)
-
-
-
-@pytest.fixture(name="run")
-def fixture_run(home, monkeypatch, capsys):
-    """Runs a program in `home`; gives what it prints."""
-    monkeypatch.chdir(home)
-    monkeypatch.setattr("src.device._set_device", lambda *_: None)  # a process chooses its processor once
-
-    def run(program, *arguments):
-        main = program.main if hasattr(program, "main") else importlib.import_module(program).main
-        monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments), "--device_target", "CPU"])
-        main()
-        return capsys.readouterr().out
-    return run
 
 
 TRAIN = ("--dataset", "images", "--data_path", "data", "--batch_size", 16, "--patch_size", 12, "--n_feats", 4, "--mode",

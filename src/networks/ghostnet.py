@@ -22,6 +22,7 @@ published: here the first two steps that halve the resolution keep that of small
 from mindspore import nn, ops
 
 from .. import kinds
+from ..classifier import Classifier
 
 STEM, LAST, HEAD = 16, 960, 1280  # channels; those of the head are the same in every width
 BLOCKS = (  # window, channels inside and of the output, squeeze-and-excitation, stride
@@ -43,7 +44,7 @@ def ghostnet(class_num=1000, layer="l1", in_channels=3, width=1.0, small=False, 
     return GhostNet(class_num, in_channels, width, small, blocks, *kinds.sockets(layer, **options))
 
 
-class GhostNet(nn.Cell):
+class GhostNet(Classifier):
     """The network over two sockets, see `src.kinds`."""
 
     feature_size = HEAD
@@ -67,13 +68,6 @@ class GhostNet(nn.Cell):
         self.bn_head = norm(HEAD)
         self.classifier = nn.Conv2d(HEAD, class_num, 1)
         self.bn2 = norm(class_num, relu=False)
-
-    def construct(self, x):
-        return self.head(self.features(x))
-
-    def features(self, x):
-        """Images to the features before the last layer, [N, 1280, 1, 1]."""
-        return self.stages(x)[-1]
 
     def stages(self, x):
         """Images to what there is of each resolution, before it is halved and in the end, and the features."""

@@ -20,6 +20,7 @@ of a 1x1 window on a single position.
 from mindspore import nn, ops
 
 from .. import kinds
+from ..classifier import Classifier
 from ..pairs import Floats
 
 
@@ -28,7 +29,7 @@ def lenet5_bn(class_num=10, layer="l1", in_channels=1, **options):
     return LeNet5(class_num, in_channels, *kinds.sockets(layer, **options))
 
 
-class LeNet5(nn.Cell):
+class LeNet5(Classifier):
     """The network over two sockets, see `src.kinds`."""
 
     feature_size, stage_channels = 84, (6, 16)
@@ -46,13 +47,6 @@ class LeNet5(nn.Cell):
         self.bn4 = norm(self.feature_size)
         self.fc3 = layer(self.feature_size, class_num, 1, 1, padding=0)
         self.bn5 = norm(class_num, relu=False)
-
-    def construct(self, x):
-        return self.head(self.features(x))
-
-    def features(self, x):
-        """Images to the features before the last layer, [N, 84, 1, 1]."""
-        return self.stages(x)[-1]
 
     def stages(self, x):
         """Images to what each pool gives, and the features."""

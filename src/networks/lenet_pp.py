@@ -21,6 +21,7 @@ the first and the last too, with batch norm and ReLU behind it for the source's 
 from mindspore import nn, ops
 
 from .. import kinds
+from ..classifier import Classifier
 from ..pairs import Floats
 
 CHANNELS = (32, 64, 128)  # of two layers each, behind which the resolution is halved
@@ -31,7 +32,7 @@ def lenet_pp(class_num=10, layer="l1", in_channels=1, **options):
     return LeNetPP(class_num, in_channels, *kinds.sockets(layer, **options))
 
 
-class LeNetPP(nn.Cell):
+class LeNetPP(Classifier):
     """The network over two sockets, see `src.kinds`."""
 
     feature_size, stage_channels = 2, CHANNELS
@@ -47,13 +48,6 @@ class LeNetPP(nn.Cell):
         self.bn1 = norm(self.feature_size, relu=False)
         self.fc2 = layer(self.feature_size, class_num, 1, 1, padding=0)
         self.bn2 = norm(class_num, relu=False)
-
-    def construct(self, x):
-        return self.head(self.features(x))
-
-    def features(self, x):
-        """Images to the features before the last layer, [N, 2, 1, 1]."""
-        return self.stages(x)[-1]
 
     def stages(self, x):
         """Images to what each pool gives, [N, 32, 14, 14] to [N, 128, 3, 3], and the features."""

@@ -21,6 +21,7 @@ There is no such file for ResNet-18, which is the same here with the blocks of R
 from mindspore import nn, ops
 
 from .. import kinds
+from ..classifier import Classifier
 from ..pairs import Floats
 from ..res20_adder import BasicBlock, stage
 
@@ -39,7 +40,7 @@ def resnet50(class_num=1000, layer="l1", in_channels=3, **options):
                   *kinds.sockets(layer, **options))
 
 
-class ResNet(nn.Cell):
+class ResNet(Classifier):
     """A residual network of four stages, of which all but the first halve the resolution, over two sockets, see
     `src.kinds`.
 
@@ -66,13 +67,6 @@ class ResNet(nn.Cell):
         if class_num:
             self.fc = nn.Conv2d(channels[3], class_num, 1, has_bias=True)
             self.bn2 = norm(class_num, relu=False)
-
-    def construct(self, x):
-        return self.head(self.features(x))
-
-    def features(self, x):
-        """Images to the features before the last layer, [N, 512, 1, 1] or [N, 2048, 1, 1]."""
-        return self.stages(x)[-1]
 
     def stages(self, x):
         """Images to what each stage gives, and the features."""

@@ -20,6 +20,7 @@ ResNet-20, a 1x1 convolution and a norm, on all 8,192 values.
 from mindspore import nn, ops
 
 from .. import kinds
+from ..classifier import Classifier
 from ..pairs import Floats
 
 CHANNELS = (128, 256, 512)  # of two layers each, behind which the resolution is halved
@@ -30,7 +31,7 @@ def vgg_small(class_num=10, layer="l1", in_channels=3, **options):
     return VGGSmall(class_num, in_channels, *kinds.sockets(layer, **options))
 
 
-class VGGSmall(nn.Cell):
+class VGGSmall(Classifier):
     """The network over two sockets, see `src.kinds`; the first and the last layer are ordinary convolutions."""
 
     feature_size, stage_channels = CHANNELS[-1] * 4 * 4, CHANNELS
@@ -47,13 +48,6 @@ class VGGSmall(nn.Cell):
         self.body = nn.SequentialCell(*cells)
         self.fc = nn.Conv2d(self.feature_size, class_num, 1)
         self.bn = norm(class_num, relu=False)
-
-    def construct(self, x):
-        return self.head(self.features(x))
-
-    def features(self, x):
-        """Images to the features before the last layer, [N, 8192, 1, 1]."""
-        return self.stages(x)[-1]
 
     def stages(self, x):
         """Images to what each pool gives, [N, 128, 16, 16] to [N, 512, 4, 4], and the features."""

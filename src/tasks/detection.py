@@ -28,6 +28,7 @@ from ..errors import UserError
 from ..identity import Identity
 from .average_precision import average_precision
 from .fcos import Loss, decode, targets
+from .held_out import hold_out
 
 SHOWN = 0.3  # score from which a box is drawn
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#800000")  # of the classes
@@ -85,7 +86,7 @@ class Detection:
         if options.class_num not in (0, len(self.classes)):
             raise UserError(f"{path} has {len(self.classes)} classes, not {options.class_num}; leave out --class_num")
         if options.validation_size:
-            self._hold_out(options.validation_size, path)
+            self.training, self.testing = hold_out(self.training, options.validation_size, path)
         if ("test" in splits or options.validation_size) and all(record.crowd.all() for record in self.testing):
             raise UserError(f"{path}: no image to {self.held_out} on has a box")
         boxed = [record for record in self.training if not record.crowd.all()]
@@ -95,14 +96,6 @@ class Detection:
         self.summary = (f"{options.dataset}, {len(self.classes)} classes, images of {self.size[0]} x {self.size[1]}"
                         + (f", {left_out} boxes without an area left out" if left_out else "")
                         + (f", {empty} images without boxes left out" if empty else ""))
-
-    def _hold_out(self, count, path):
-        records = self.training
-        if count >= len(records):
-            raise UserError(f"{path}: validation_size {count} leaves nothing of {len(records)} training images")
-        held = {number * len(records) // count for number in range(count)}
-        self.testing = [record for number, record in enumerate(records) if number in held]
-        self.training = [record for number, record in enumerate(records) if number not in held]
 
     def identity(self, network, layer):
         """What a network of this task is."""

@@ -31,6 +31,7 @@ from ..device import pynative
 from ..errors import UserError
 from ..identity import Identity
 from .quality import WINDOW, psnr, ssim
+from .held_out import hold_out
 
 TILE = 192  # pixels of an image that a network enlarges at once, in rows and columns
 
@@ -100,7 +101,7 @@ class SuperResolution:
         if "train" in splits:
             self._leave_out(path)
         if options.validation_size:
-            self._hold_out(options.validation_size, path)
+            self.training, self.testing = hold_out(self.training, options.validation_size, path)
 
     def _leave_out(self, path):
         """Train on the images that are large enough for a patch."""
@@ -109,14 +110,6 @@ class SuperResolution:
             raise UserError(f"{path}: every training image is smaller than a patch; take a smaller --patch_size")
         small = len(self.training) - len(large)
         self.training, self.summary = large, self.summary + (f", {small} smaller images left out" if small else "")
-
-    def _hold_out(self, count, path):
-        pairs = self.training
-        if count >= len(pairs):
-            raise UserError(f"{path}: validation_size {count} leaves nothing of {len(pairs)} training images")
-        held = {number * len(pairs) // count for number in range(count)}
-        self.testing = [pair for number, pair in enumerate(pairs) if number in held]
-        self.training = [pair for number, pair in enumerate(pairs) if number not in held]
 
     def identity(self, network, layer):
         """What a network of this task is."""
