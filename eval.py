@@ -33,7 +33,7 @@ def main():
     task = TASKS[network.task]
     vars(config).update(identity.settings, data_path=config.eval_dataset_path, validation_size=0)
     task = task(pick(task.Options, config), network, splits=("test",), classes=identity.classes)
-    first, *others = zip(task.titles, task.evaluate(fold(net, config.backend)).values())
+    first, *others = zip(task.titles, task.evaluate(fold(net, config.backend, config.precision)).values())
     print(f"result: {round(first[1], 6)} ckpt= {path}")
     for title, value in others:
         print(f"{title}: {round(value, 6)}")

@@ -114,6 +114,8 @@ def networks(arguments, peak):  # pylint: disable=unused-argument
                                ("training", arguments.batch_size, "training"), ("latency", 1, "inference")):
         entries = {"adder": (f"adder_{form}", batch, "kernel", device),
                    **{name: (f"torch_{form}", batch, *options) for name, options in PEERS[device].items()}}
+        if device == "CPU" and form == "inference":
+            entries["adder, int16"] = ("adder_inference", batch, "kernel", device, "l1", "int16")
         if device == "GPU":
             entries["MindSpore CNN"] = (f"adder_{form}", batch, "kernel", device, "conv")
         results[title] = race(entries, arguments.rounds * (10 if batch == 1 else 1))
@@ -206,8 +208,8 @@ def _print_networks(title, batch, results):
     for library in ("torch", "onnxruntime"):
         peers = [result["seconds"] for name, result in results.items() if name.startswith(library)
                  and "seconds" in result]
-        if peers:
-            print(f"adder / best CNN of {library}: {results['adder']['seconds'] / min(peers):.2f}", flush=True)
+        for name in (name for name in results if peers and name.startswith("adder")):
+            print(f"{name} / best CNN of {library}: {results[name]['seconds'] / min(peers):.2f}", flush=True)
 
 
 def machine(device):

@@ -27,7 +27,7 @@ CLASSES = 100
 STEPS = 20  # of a run on a GPU
 
 
-def adder_inference(batch, backend, device="CPU", layer="l1"):
+def adder_inference(batch, backend, device="CPU", layer="l1", precision="float32"):
     """The network as eval.py runs it."""
     import mindspore as ms
 
@@ -36,7 +36,7 @@ def adder_inference(batch, backend, device="CPU", layer="l1"):
 
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_device(device)
-    net = fold(resnet20(CLASSES, layer=layer, backend=backend), backend)
+    net = fold(resnet20(CLASSES, layer=layer, backend=backend), backend, precision)
     images = ms.Tensor(_images(batch))
     return _steps(lambda: net(images), lambda logits: logits.asnumpy(), device)
 

@@ -68,8 +68,10 @@ def _draw_networks(axes, results):
     titles = ("inference", "training")
     names = [name for name, result in results["networks"]["inference"].items() if "seconds" in result]
     for i, name in enumerate(names):
-        values = [1e3 * results["networks"][title][name]["seconds"] / batch for title in titles]
-        bars = axes.bar([x + (i - (len(names) - 1) / 2) * 0.27 for x in range(2)], values, 0.25, label=name)
+        times = [results["networks"][title].get(name) for title in titles]
+        places = [x + (i - (len(names) - 1) / 2) / (len(names) + 0.7) for x, time in enumerate(times) if time]
+        bars = axes.bar(places, [1e3 * time["seconds"] / batch for time in times if time], 0.92 / (len(names) + 0.7),
+                        label=name)
         axes.bar_label(bars, fmt="%.2f", fontsize=8)
     axes.set_xticks(range(2), titles)
     axes.set_ylabel(f"ms per image, batch {batch}")

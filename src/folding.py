@@ -22,26 +22,39 @@ from mindspore import Tensor, nn
 
 from . import kernels
 from .adder import Adder2d
+from .errors import UserError
 from .norm import AddRelu
 from .pairs import pairs, put, vacate
 
 
-def fold(net, backend="auto"):
+OPERATIONS = {"float32": "folded", "int16": "folded_int16"}
+
+
+def fold(net, backend="auto", precision="float32"):
     """Fold a network for evaluation, where its adder layers have a kernel; elsewhere it stays as it is.
 
     Args:
         net (Cell): any network of `src.networks` with its final weights and statistics; it is changed.
         backend (str): that of its adder layers, see `src.kernels.operation`.
+        precision (str): what adder layers compute in, "float32" or "int16", see `src.kernels.operations.folded_int16`.
 
     Returns:
         Cell, the network: what it gave, by fewer passes over memory.
+
+    Raises:
+        UserError: there are no adder layers of norm 1, or no kernel, for another precision than float32.
     """
-    places = pairs(net)
-    if any(isinstance(pair.layer, Adder2d) for pair in places) and kernels.has("folded", backend):
+    places, operation = pairs(net), OPERATIONS[precision]
+    norms = {pair.layer.operation.geometry.norm for pair in places if isinstance(pair.layer, Adder2d)}
+    if precision != "float32" and norms != {1}:
+        raise UserError(f"precision {precision} is for adder layers l1 in floats, and this network has none")
+    if precision != "float32" and not kernels.has(operation, backend):
+        raise UserError(f"precision {precision} needs the kernel for CPU, which is not used here")
+    if norms and kernels.has(operation, backend):
         for pair in places:
             if isinstance(pair.layer, Adder2d):
                 vacate(net, pair.name)
-                put(net, pair.norm_name, FoldedAdder(pair.layer, pair.norm, backend))
+                put(net, pair.norm_name, FoldedAdder(pair.layer, pair.norm, operation, backend))
             elif type(pair.layer) is nn.Conv2d and not pair.norm.inside:
                 put(net, pair.name, folded_conv(pair.layer, pair.norm))
                 put(net, pair.norm_name, AddRelu(pair.norm.relu))
@@ -51,12 +64,13 @@ def fold(net, backend="auto"):
 class FoldedAdder(nn.Cell):
     """An adder layer and all that stands behind it, in the norm's place: x and, if any, a shortcut to add."""
 
-    def __init__(self, layer, norm, backend):
+    def __init__(self, layer, norm, operation, backend):
         super().__init__()
         scale, shift = scale_and_shift(norm, layer.b)
         self.factor = Tensor(scale.reshape(-1, 1, 1)) if norm.inside else None
         self.adder, self.scale, self.shift = (Tensor(value) for value in (layer.adder.asnumpy(), scale, shift))
-        self.operation = kernels.operation("folded", backend, layer.operation.geometry, relu=norm.relu)
+        self.geometry = layer.operation.geometry
+        self.operation = kernels.operation(operation, backend, self.geometry, relu=norm.relu)
 
     def construct(self, x, *shortcut):
         if self.factor is not None:

@@ -119,6 +119,14 @@ def test_result_is_what_numpy_finds(options, evaluate, expected):
     assert evaluate(*options) == lines(expected, "net.ckpt")
 
 
+def test_fixed_point(evaluate, expected):
+    """As good within an image or two, of 500."""
+    top1, top5 = (float(line.split()[1]) for line in evaluate("--precision", "int16").splitlines())
+    assert abs(top1 - expected[0]) <= 0.004 and abs(top5 - expected[1]) <= 0.004
+    refused(evaluate, "--precision", "int16", "--backend", "composed", words=["int16 needs the kernel for CPU"])
+    refused(evaluate, "--precision", "int8", words=["precision", "int8"])
+
+
 def test_folder_with_one_best_checkpoint(home, evaluate, expected, tmp_path):
     """Which says itself what it is."""
     best = tmp_path / "adder_resnet20_synthetic_1234.ckpt"

@@ -21,6 +21,7 @@ from mindspore import nn
 import oracle
 from src import kernels
 from src.adder import Adder2d
+from src.errors import UserError
 from src.folding import fold
 from src.kernels import Geometry
 from src.norm import BatchNormAct2d
@@ -103,3 +104,27 @@ def test_composed_networks_stay_as_they_are():
 def test_networks_without_adder_layers_stay_as_they_are():
     net = resnet20(10, layer="conv").set_train()
     assert fold(net, "auto") is net and not net.training and isinstance(net.bn1, BatchNormAct2d)
+
+
+def trained(layer="l1", backend="kernel"):
+    """A network with statistics of some batches."""
+    random = np.random.default_rng(0)
+    net = resnet20(10, backend=backend, layer=layer).set_train()
+    for _ in range(30):  # until the moving statistics are those of images
+        net(ms.Tensor(random.standard_normal((8, 3, 32, 32)).astype(np.float32)))
+    return net.set_train(False)
+
+
+def test_network_in_fixed_point():
+    images = ms.Tensor(np.random.default_rng(1).standard_normal((9, 3, 32, 32)).astype(np.float32))
+    net = trained()
+    logits = net(images).asnumpy()
+    got = fold(net, "kernel", "int16")(images).asnumpy()
+    assert 1e-7 < oracle.relative_error(got, logits) < 5e-3 and (got.argmax(1) == logits.argmax(1)).all()
+
+
+@pytest.mark.parametrize("layer, backend, words", [("l2", "kernel", "l1"), ("conv", "auto", "l1"),
+                                                   ("l1", "composed", "needs the kernel for CPU")])
+def test_networks_without_fixed_point_are_refused(layer, backend, words):
+    with pytest.raises(UserError, match=words):
+        fold(resnet20(10, layer=layer, backend=backend), backend, "int16")

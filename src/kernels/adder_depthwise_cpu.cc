@@ -44,7 +44,7 @@ struct Inputs {
 
   const float *Pack(const float *plane) const {
     float *out = scratch_x.Get(band.Pitch());
-    band.Pack(plane, layer.height, layer.width, 0.0f, 0.0f, out);
+    band.Pack(Plane{plane, 0.0f}, layer.height, layer.width, 0.0f, out);
     return out;
   }
 
@@ -167,8 +167,8 @@ void DepthwiseInputGrad(const Layer &layer, const float *dy, const float *x, con
   Threads::ForEach(layer.threads, layer.batch * layer.groups, [&](int64_t plane) {
     float *dys = scratch_dy.Get(layer.filters * outputs.band.Pitch());
     for (int64_t f = 0; f < layer.filters; ++f)
-      outputs.band.Pack(dy + (plane * layer.filters + f) * out_size, layer.out_height, layer.out_width, 0.0f, 0.0f,
-                        dys + f * outputs.band.Pitch());
+      outputs.band.Pack(Plane{dy + (plane * layer.filters + f) * out_size, 0.0f}, layer.out_height, layer.out_width,
+                        0.0f, dys + f * outputs.band.Pitch());
     run(outputs, dys, x + plane * size, w + layer.InW(plane % layer.groups), dx + plane * size);
   });
 }

@@ -147,8 +147,8 @@ class InputGrad {
     const Band outputs = plan_.Outputs(index, CeilDiv(count, layer_.stride));
     float *dys = scratch_dy.Get(layer_.filters * plan_.pitch), *xs = scratch_x.Get(size), *sums = scratch_out.Get(size);
     for (int64_t f = 0; f < layer_.filters; ++f)
-      outputs.Pack(dy_ + (n * layer_.AllFilters() + f) * layer_.out_height * layer_.out_width, layer_.out_height,
-                   layer_.out_width, 0.0f, 0.0f, dys + f * plan_.pitch);
+      outputs.Pack(Plane{dy_ + (n * layer_.AllFilters() + f) * layer_.out_height * layer_.out_width, 0.0f},
+                   layer_.out_height, layer_.out_width, 0.0f, dys + f * plan_.pitch);
     for (int64_t c = 0; c < layer_.channels; c += kLanes) {
       const int64_t at = (n * layer_.AllChannels() + c) * plane + row * layer_.width, lanes = layer_.channels - c;
       ForEachRow(count, [&](int64_t i, int64_t length) {

@@ -44,7 +44,6 @@ constexpr int kPositions = kRegisters == 32 ? 8 : 4;      // of a register block
 constexpr int kFilters = kLanes;                          // of a register block
 constexpr int64_t kStep = 2 * (kLanes / 2) * kOctet;      // bytes of its weights for one octet of channels
 using Sums = uint64_t __attribute__((vector_size(4 * kLanes)));
-using Ints = int32_t __attribute__((vector_size(4 * kLanes)));
 using Bytes = uint8_t __attribute__((vector_size(kLanes)));
 
 // Eight bytes in every lane.
@@ -90,12 +89,6 @@ inline Ints ToInts(Bytes v) { return __builtin_convertvector(v, Ints); }
 inline Bytes LowBytes(Ints v) { return __builtin_convertvector(v, Bytes); }
 #endif
 
-inline Sums LoadSums(const uint8_t *p) {
-  Sums v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-
 // The sums of kFilters filters at kPositions positions, `step` bytes apart in x. A window is `rows` runs of `octets`
 // octets, `pitch` bytes apart.
 NO_INLINE void Block(const uint8_t *x, int64_t step, int64_t rows, int64_t pitch, int64_t octets, const uint8_t *w,
@@ -104,7 +97,7 @@ NO_INLINE void Block(const uint8_t *x, int64_t step, int64_t rows, int64_t pitch
   for (int64_t i = 0; i < rows; ++i, x += pitch) {
     const uint8_t *from = x;
     for (int64_t g = 0; g < octets; ++g, from += kOctet, w += kStep) {
-      const Sums w_even = LoadSums(w), w_odd = LoadSums(w + kStep / 2);
+      const Sums w_even = LoadAs<Sums>(w), w_odd = LoadAs<Sums>(w + kStep / 2);
       UNROLL
       for (int p = 0; p < kPositions; ++p) {
         const Sums xs = Broadcast(from + p * step);
@@ -181,8 +174,6 @@ template <bool whole>
 inline Ints LoadInts(const uint8_t *p, int64_t count) {
   return ToInts(LoadSome<whole, Bytes>(p, count));
 }
-
-inline Vec ToFloat(Ints v) { return __builtin_convertvector(v, Vec); }
 
 // The nearest integer of 0 .. top, the even one of two, as the lowest bits of a sum with 3 * 2^22.
 inline Bytes ToBytes(Vec v, float top) {

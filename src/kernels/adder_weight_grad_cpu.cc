@@ -265,8 +265,8 @@ class WeightGrad {
     const int64_t planes = source_.channels, size = source_.height * source_.width;
     float *const out = scratch_out.Get(images * planes * seen.Pitch());
     for (int64_t i = 0; i < images * planes; ++i)
-      seen.Pack(x_ + ((first + i / planes) * source_.AllChannels() + i % planes) * size, source_.height, source_.width,
-                centres_[i % planes], -centres_[i % planes], out + i * seen.Pitch());
+      seen.Pack(Plane{x_ + ((first + i / planes) * source_.AllChannels() + i % planes) * size, centres_[i % planes]},
+                source_.height, source_.width, -centres_[i % planes], out + i * seen.Pitch());
     return out;
   }
 

@@ -30,11 +30,16 @@ struct Epilogue {
   // To y[at], y[at + 1], ..., of filter f, whose responses are `unit` times the sums.
   void Apply(const float *sums, float unit, int64_t count, int64_t f, int64_t at, float *y) const {
     const float factor = scale ? unit * scale[f] : unit, constant = shift ? shift[f] : 0.0f;
-    for (int64_t i = 0; i < count; i += kLanes) {
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) {
       Vec value = Load(sums + i) * factor + constant;
-      if (shortcut) value += LoadFirst(shortcut + at + i, count - i);
-      StoreFirst(y + at + i, Max(Splat(floor), value), count - i);
+      if (shortcut) value += Load(shortcut + at + i);
+      Store(y + at + i, Max(Splat(floor), value));
     }
+    if (i == count) return;
+    Vec value = Load(sums + i) * factor + constant;
+    if (shortcut) value += LoadFirst(shortcut + at + i, count - i);
+    StoreFirst(y + at + i, Max(Splat(floor), value), count - i);
   }
 };
 

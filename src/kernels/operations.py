@@ -14,7 +14,8 @@
 # ============================================================================
 """The functions of the C++ libraries as MindSpore operators: the only table of them.
 
-Layers in floats (`adder_*`), layers in bytes (`adder_int8_*`), batch norm (`batch_norm_*`). Each entry of `OPERATIONS`
+Layers in floats (`adder_*`), in fixed point (`adder_int16_*`) and in bytes (`adder_int8_*`), batch norm
+(`batch_norm_*`). Each entry of `OPERATIONS`
 makes the Cell of one operation; `F32`, `U8` and `I32` are the types of its inputs. The library is that of the device.
 """
 import ctypes
@@ -60,14 +61,16 @@ def folded(geometry, relu):
     One pass over memory for an adder layer, the batch norm of an evaluation (scale and shift [F]), a shortcut and, if
     `relu`, the activation.
     """
-    def shape(x, w, scale, shift, *more):
-        *shortcut, sizes = more
-        y = _output(x, w, sizes)
-        _check("the folded adder layer", ("scale", scale, y[1:2]), ("shift", shift, y[1:2]),
-               *(("shortcut", value, y) for value in shortcut))
-        return y
+    return _folded("AdderFolded", geometry, relu)
 
-    return Kernel("AdderFolded", (F32,) * 5, ms.float32, shape, (*geometry.sizes, relu + 1), optional=1)
+
+def folded_int16(geometry, relu):
+    """The same in fixed point: x and w are rounded to integers of 15 bits, all else is in floats.
+
+    A depthwise layer, which memory limits, is computed in floats. An image with a value that is not finite gives NaN.
+    """
+    _check_norm(geometry)
+    return _folded("AdderFoldedInt16", geometry, relu)
 
 
 def batch_norm(relu):
@@ -128,11 +131,11 @@ def int8_quantised(top=255):
 
 
 OPERATIONS = {"forward": forward, "input_grad": input_grad, "weight_grad": weight_grad,
-              "mixed_weight_grad": mixed_weight_grad, "folded": folded, "batch_norm": batch_norm,
-              "batch_norm_grad": batch_norm_grad, "int8_responses": int8_responses, "int8_folded": int8_folded,
-              "int8_quantised": int8_quantised}
+              "mixed_weight_grad": mixed_weight_grad, "folded": folded, "folded_int16": folded_int16,
+              "batch_norm": batch_norm, "batch_norm_grad": batch_norm_grad, "int8_responses": int8_responses,
+              "int8_folded": int8_folded, "int8_quantised": int8_quantised}
 DEVICES = ("CPU", "GPU")
-ON_CPU_ONLY = ("int8_responses", "int8_folded", "int8_quantised")
+ON_CPU_ONLY = ("folded_int16", "int8_responses", "int8_folded", "int8_quantised")
 NVIDIA_DRIVER = "libcuda.so.1"
 
 
@@ -217,6 +220,18 @@ def thread_count():
     return max(1, int(wanted)) if wanted.isdecimal() and len(wanted) < 10 else len(os.sched_getaffinity(0))
 
 
+def _folded(function, geometry, relu):
+    """A layer with all that follows it, by one of the library's functions."""
+    def shape(x, w, scale, shift, *more):
+        *shortcut, sizes = more
+        y = _output(x, w, sizes)
+        _check("the folded adder layer", ("scale", scale, y[1:2]), ("shift", shift, y[1:2]),
+               *(("shortcut", value, y) for value in shortcut))
+        return y
+
+    return Kernel(function, (F32,) * 5, ms.float32, shape, (*geometry.sizes, relu + 1), optional=1)
+
+
 def _output(x, w, sizes):
     """Shape of a layer's output [N, F, H', W'], from those of x and w and its `Geometry.sizes`."""
     geometry = Geometry(sizes[0], sizes[1] - 1)
@@ -238,7 +253,7 @@ def _check(what, *inputs):
 
 def _check_norm(geometry):
     if geometry.norm != 1:
-        raise ValueError(f"bytes have distances of norm 1 only, not {geometry.norm}")
+        raise ValueError(f"integers have distances of norm 1 only, not {geometry.norm}")
 
 
 def _top(top):

@@ -98,6 +98,17 @@ inline Vec LoadStrided(const float *p, int64_t step, int64_t n) {
   return v;
 }
 
+// A plane of floats, less `centre`: what a band may be packed from, see there.
+struct Plane {
+  const float *values;
+  float centre;
+
+  // A vector of the values from place `at` on, `step` apart, of which the first n are there.
+  template <int kStep>
+  Vec Values(int64_t at, int64_t step, int64_t n) const { return LoadStrided<kStep>(values + at, step, n) - centre; }
+  void Prefetch(int64_t at) const { __builtin_prefetch(values + at); }
+};
+
 // n values, and what more fits the last vector.
 inline void Fill(float *out, int64_t n, float value) {
   for (int64_t i = 0; i < n; i += kLanes) Store(out + i, Splat(value));
@@ -123,30 +134,31 @@ struct Band {
   // Where row i and column j lie, counted from the first; the column's neighbours are `step` columns away.
   int64_t At(int64_t i, int64_t j) const { return i * RowPitch() + j % step * cols + j / step; }
 
-  // Packs a plane, less `centre`, with `outside` where there is none. Whole vectors are written: what is too much is
-  // overwritten by what follows.
-  void Pack(const float *plane, int64_t height, int64_t width, float centre, float outside, float *out) const {
+  // Packs a plane, or whatever gives a vector of values by place, with `outside` where there is none. Whole vectors are
+  // written: what is too much is overwritten by what follows.
+  template <typename Source>
+  void Pack(const Source &plane, int64_t height, int64_t width, float outside, float *out) const {
     for (int64_t i = 0; i < rows; ++i, out += RowPitch()) {
       if (step > 1 && i % step >= parts) continue;
-      const float *from = plane + (row + i) * width;
-      for (int64_t j = 0; j < width; j += kCacheLine) __builtin_prefetch(from + height * width + j);  // next plane
+      const int64_t from = (row + i) * width;
+      for (int64_t j = 0; j < width; j += kCacheLine) plane.Prefetch(from + height * width + j);  // next plane
       if (row + i < 0 || row + i >= height) Fill(out, RowPitch(), outside);
-      else if (step == 1) PackRow<1>(from, width, centre, outside, out);
-      else if (step == 2) PackRow<2>(from, width, centre, outside, out);
-      else PackRow<0>(from, width, centre, outside, out);
+      else if (step == 1) PackRow<1>(plane, from, width, outside, out);
+      else if (step == 2) PackRow<2>(plane, from, width, outside, out);
+      else PackRow<0>(plane, from, width, outside, out);
     }
   }
 
  private:
-  template <int kStep>
-  void PackRow(const float *from, int64_t width, float centre, float outside, float *out) const {
+  template <int kStep, typename Source>
+  void PackRow(const Source &plane, int64_t from, int64_t width, float outside, float *out) const {
     const int64_t apart = kStep ? kStep : step;
     for (int64_t first = col; first < col + parts; ++first, out += cols) {
       const int64_t before = first < 0 ? std::min(cols, CeilDiv(-first, apart)) : 0;
       const int64_t end = std::max(before, std::min(cols, CeilDiv(width - first, apart)));
       Fill(out, before, outside);
       for (int64_t j = before; j < end; j += kLanes)
-        Store(out + j, LoadStrided<kStep>(from + first + j * apart, apart, end - j) - centre);
+        Store(out + j, plane.template Values<kStep>(from + first + j * apart, apart, end - j));
       Fill(out + end, cols - end, outside);
     }
   }

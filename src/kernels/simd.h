@@ -55,14 +55,24 @@ inline Vec Max(Vec a, Vec b) { return a > b ? a : b; }
 #endif
 using VecUnaligned = float __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 
+using Ints = int32_t __attribute__((vector_size(4 * kLanes)));
+
 inline Vec Load(const float *p) { return *reinterpret_cast<const VecUnaligned *>(p); }
 inline void Store(float *p, Vec v) { *reinterpret_cast<VecUnaligned *>(p) = v; }
 inline Vec Splat(float v) { return v - Vec{}; }  // v + 0 would be a real addition, for the sake of -0
 
-inline Vec Abs(Vec v) {
-  using Bits = int32_t __attribute__((vector_size(4 * kLanes)));
-  return reinterpret_cast<Vec>(reinterpret_cast<Bits>(v) & 0x7fffffff);
+inline Vec Abs(Vec v) { return reinterpret_cast<Vec>(reinterpret_cast<Ints>(v) & 0x7fffffff); }
+inline Vec ToFloat(Ints v) { return __builtin_convertvector(v, Vec); }
+
+// A vector of any type, in any memory.
+template <typename Values>
+inline Values LoadAs(const void *p) {
+  Values v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
 }
+template <typename Values>
+inline void StoreAs(void *p, Values v) { std::memcpy(p, &v, sizeof v); }
 
 // One, of which the compiler knows nothing: `v * One() + sum` stays a multiply-add.
 inline Vec One() {
@@ -191,8 +201,7 @@ inline Vec Shuffle(Vec a, Vec b) { return __builtin_shufflevector(a, b, lanes...
 #else
 template <int... lanes>
 inline Vec Shuffle(Vec a, Vec b) {
-  using Indices = int32_t __attribute__((vector_size(4 * kLanes)));
-  return __builtin_shuffle(a, b, Indices{lanes...});
+  return __builtin_shuffle(a, b, Ints{lanes...});
 }
 #endif
 

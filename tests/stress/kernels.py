@@ -92,6 +92,7 @@ def run(arguments):
         sys.modules[absent] = mock.MagicMock()  # MindSpore takes minutes to load beside a sanitizer
     from test_adder_kernel import check_adder  # pylint: disable=import-outside-toplevel
     from test_batch_norm_kernel import check_batch_norm  # pylint: disable=import-outside-toplevel
+    from test_int16_kernel import check_int16  # pylint: disable=import-outside-toplevel
     from test_int8_kernel import check_int8  # pylint: disable=import-outside-toplevel
     library = ctypes.CDLL(arguments.library)
     functions = Guarded(library) if "guarded" in arguments.library else library
@@ -103,6 +104,7 @@ def run(arguments):
         x, w, stride, padding = shapes(random)
         try:
             check_adder(functions, [(x, w, stride, padding)])
+            check_int16(functions, [(x, w, stride, padding)])
             check_int8(functions, [((x[0], *x[2:], x[1]), w, stride, padding)])
             check_batch_norm(functions, [(x[0] + 15, *x[1:])])  # of few values the gradient is zero
         except AssertionError as error:
