@@ -21,7 +21,7 @@ import oracle
 import pytest
 from mindspore import ops
 
-from src import checkpoint
+from src import checkpoint, kinds
 from src.checkpoint import save_parameters
 from src.config import get_config, pick
 from src.distill import METHODS, losses, ngd, weight_gradient
@@ -29,7 +29,7 @@ from src.distill.ngd import CentreLoss, Distillation, inherit
 from src.errors import UserError
 from src.folding import fold
 from src.identity import Identity
-from src.res20_adder import resnet20
+from src.res20_adder import ResNet, resnet20
 from src.tasks.classification import Loss
 from src.training.step import TrainStep, sgd
 
@@ -186,16 +186,21 @@ def images(count):
     return np.random.default_rng(1).standard_normal((count, 3, 32, 32)).astype(np.float32)
 
 
+def shallow(layer, **options):
+    """ResNet-20 with a block in each stage instead of three: its graph compiles in a third of the time."""
+    return ResNet(CLASSES, (1, 1, 1), (16, 32, 64), 3, *kinds.sockets(layer, **options))
+
+
 @pytest.mark.parametrize("backend", ["kernel", "composed"])
 def test_student_learns_and_teacher_stays(backend):
     """A step of the whole: the loss falls, the student's weights leave those it inherited, the teacher's stay."""
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(1)
-    teacher = resnet20(CLASSES, backend=backend, layer="l2")
+    teacher = shallow("l2", backend=backend)
     mix = ms.Parameter(ms.Tensor(np.array([0.5], np.float32)), name="mix", requires_grad=False)
-    student = resnet20(CLASSES, backend=backend, mix=mix).set_train()
-    assert len(student.parameters_dict()) == 111  # one `mix` for all layers
-    assert len(checkpoint.weights(student)) == 110
+    student = shallow("l1", backend=backend, mix=mix).set_train()
+    assert len(student.parameters_dict()) == 51  # one `mix` for all layers
+    assert len(checkpoint.weights(student)) == 50
     inherit(student, teacher)
     for name, value in teacher.parameters_dict().items():
         np.testing.assert_array_equal(student.parameters_dict()[name].asnumpy(), value.asnumpy())
