@@ -95,7 +95,7 @@ struct Floats {
               layer.width, -centres[c], out);
   }
   Vec Add(Vec sum, const float *value) const { return sum + Power(Load(value), layer.norm); }
-  static Block *Sums(int64_t norm) { return norm == 1 ? FloatBlock<1> : FloatBlock<2>; }
+  static Block *Loop(int64_t norm) { return norm == 1 ? FloatBlock<1> : FloatBlock<2>; }
 };
 
 void RunForward(const Layer &layer, const float *x, const float *w, const Epilogue &epilogue, float *y) {

@@ -47,6 +47,9 @@ constexpr int64_t kWords = 2;     // whose maxima are added before they are wide
 constexpr int32_t kInfinite = 0x7f800000;  // bits of the exponent, all set where a value is not finite
 constexpr float kTop = 16382.0f;  // the largest integer, and the smallest negative: two fit 16 bits, and rounding does
 using Shorts = int16_t __attribute__((vector_size(4 * kLanes)));
+// Unsigned, for sums may overflow where nobody looks: behind the last position of a tile memory has any value.
+using Sums = uint32_t __attribute__((vector_size(4 * kLanes)));
+using ShortSums = uint16_t __attribute__((vector_size(4 * kLanes)));
 
 inline Shorts Larger(Shorts a, Shorts b) {
 #if defined(__AVX512BW__) && defined(__AVX512DQ__)
@@ -58,20 +61,24 @@ inline Shorts Larger(Shorts a, Shorts b) {
 #endif
 }
 
+inline Shorts Add(Shorts a, Shorts b) {
+  return reinterpret_cast<Shorts>(reinterpret_cast<ShortSums>(a) + reinterpret_cast<ShortSums>(b));
+}
+
 // sum + both integers of each word.
-inline Ints AddPairs(Ints sum, Shorts words) {
+inline Sums AddPairs(Sums sum, Shorts words) {
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512DQ__)
-  return reinterpret_cast<Ints>(_mm512_dpwssd_epi32(reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(words),
+  return reinterpret_cast<Sums>(_mm512_dpwssd_epi32(reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(words),
                                                     _mm512_set1_epi16(1)));
 #elif defined(__AVX512BW__) && defined(__AVX512DQ__)
-  return sum + reinterpret_cast<Ints>(_mm512_madd_epi16(reinterpret_cast<__m512i>(words), _mm512_set1_epi16(1)));
+  return sum + reinterpret_cast<Sums>(_mm512_madd_epi16(reinterpret_cast<__m512i>(words), _mm512_set1_epi16(1)));
 #elif defined(__AVX2__) && !defined(__AVX512F__)
-  return sum + reinterpret_cast<Ints>(_mm256_madd_epi16(reinterpret_cast<__m256i>(words), _mm256_set1_epi16(1)));
+  return sum + reinterpret_cast<Sums>(_mm256_madd_epi16(reinterpret_cast<__m256i>(words), _mm256_set1_epi16(1)));
 #elif defined(__aarch64__)
-  return vpadalq_s16(sum, words);
+  return reinterpret_cast<Sums>(vpadalq_s16(reinterpret_cast<int32x4_t>(sum), reinterpret_cast<int16x8_t>(words)));
 #else
   const Ints bits = reinterpret_cast<Ints>(words);
-  return sum + (bits >> 16) + ((bits << 16) >> 16);
+  return sum + reinterpret_cast<Sums>(bits >> 16) + reinterpret_cast<Sums>((bits << 16) >> 16);
 #endif
 }
 
@@ -85,22 +92,23 @@ NO_INLINE void FixedBlock(int64_t taps, const float *x, const int64_t *runs, con
   const float *xs[kRuns];
   UNROLL
   for (int r = 0; r < kRuns; ++r) xs[r] = x + runs[r];
-  Ints sum[kRuns * kRun] = {};
+  Sums sum[kRuns * kRun] = {};
   for (int64_t k = 0; k < taps; k += kWords, w += kWords * kLanes) {
     const Shorts first = LoadAs<Shorts>(w), second = LoadAs<Shorts>(w + kLanes);
     UNROLL
     for (int u = 0; u < kRuns * kRun; ++u) {
       const float *from = xs[u / kRun] + u % kRun;
-      sum[u] = AddPairs(sum[u], Larger(SplatWord(from + offsets[k]), first) +
-                                    Larger(SplatWord(from + offsets[k + 1]), second));
+      sum[u] = AddPairs(sum[u], Add(Larger(SplatWord(from + offsets[k]), first),
+                                    Larger(SplatWord(from + offsets[k + 1]), second)));
     }
   }
-  const Ints of_w = LoadAs<Ints>(sum_w);
+  const Sums of_w = LoadAs<Sums>(sum_w);
   const Vec beyond = Load(sum_w + kLanes);
   Vec distances[kRuns * kRun];
   UNROLL
   for (int u = 0; u < kRuns * kRun; ++u) {
-    distances[u] = ToFloat((sum[u] - LoadAs<int32_t>(sum_x + u)) + (sum[u] - of_w)) + beyond;
+    const Sums of_x = LoadAs<uint32_t>(sum_x + u) - Sums{};
+    distances[u] = ToFloat(reinterpret_cast<Ints>((sum[u] - of_x) + (sum[u] - of_w))) + beyond;
   }
   StoreBlock(distances, out, pitch);
 }
@@ -182,7 +190,7 @@ struct FixedFilters {
     const float *tap = filters.data();
     const auto on_grid = [low = Splat(scale.low), high = Splat(scale.High())](Vec v) { return Min(Max(v, low), high); };
     for (int64_t f = 0; f < layer.filters; f += kLanes) {
-      Ints sum = {};
+      Sums sum = {};
       double beyond[kLanes] = {};
       float *word = &words[f * layer.taps];
       for (int64_t c = 0; c < layer.channels; ++c, tap += window * kLanes)
@@ -202,7 +210,7 @@ struct FixedFilters {
 // Numbers of forward.h: words of two integers of 15 bits.
 class Fixed {
  public:
-  using Sum = Ints;
+  using Sum = Sums;
   static constexpr int kSums = 2;
   struct Image { const float *filters, *filter_sums; float unit; Scale scale; };
 
@@ -236,8 +244,8 @@ class Fixed {
     const float zeros = image.scale.Words(Vec{}, Vec{})[0];
     band.Pack(PlanePair{plane(2 * c), plane(2 * c + 1), image.scale}, layer.height, layer.width, zeros, out);
   }
-  Ints Add(Ints sum, const float *word) const { return AddPairs(sum, LoadAs<Shorts>(word)); }
-  static Block *Sums(int64_t) { return FixedBlock; }
+  Sum Add(Sum sum, const float *word) const { return AddPairs(sum, LoadAs<Shorts>(word)); }
+  static Block *Loop(int64_t) { return FixedBlock; }
 
  private:
   const int64_t channels_;  // of a group, in floats

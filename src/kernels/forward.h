@@ -25,7 +25,7 @@
 //                                       sum is worth
 //     Pack(image, n, word, band, out)   a word of all positions of a band of image n
 //     Add(sum, words)                   what a word adds to the sum over x alone
-//     Sums(norm)                        the inner loop, see `Block`
+//     Loop(norm)                        the inner loop, see `Block`
 #ifndef ADDERNGD_FORWARD_H_
 #define ADDERNGD_FORWARD_H_
 
@@ -112,7 +112,7 @@ class Forward {
     const auto image = numbers_.Of(n);
     for (int64_t c = 0; c < layer_.channels; ++c) numbers_.Pack(image, n, c, inputs, xs + c * plan_.pitch);
     SumWindows(xs, inputs, rows, word_sums, sums_x);
-    Block *const block = Numbers::Sums(layer_.norm);
+    Block *const block = Numbers::Loop(layer_.norm);
     for (int64_t f = 0; f < layer_.filters; f += kLanes) {
       for (int64_t run = 0; run * kRun < rows * plan_.columns; run += kRuns)
         block(layer_.taps, xs, &plan_.runs[run], plan_.offsets.data(), image.filters + f * layer_.taps,
