@@ -74,7 +74,8 @@ def check_batch_norm(library, shapes=SHAPES):
 def check_against_oracle(x, dz, vectors, got):
     planes = [value.reshape(*x.shape[:2], -1, 1) for value in (x, dz)]  # the oracle wants four axes
     for one, other in zip(got, oracle.batch_norm(*planes, *vectors)):
-        assert oracle.relative_error(one.reshape(other.shape), other) < 1e-5
+        usual = np.sqrt(x[:, 0].size) if other.ndim == 1 else 0  # a channel's sum may come out near zero
+        assert np.abs(one.reshape(other.shape) - other).max() < 1e-5 * max(np.abs(other).max(), usual)
 
 
 def check_empty(library, shape):

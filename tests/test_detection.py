@@ -408,7 +408,8 @@ def test_twenty_steps_lower_the_loss(home):
     a_task = task(home / "data", batch_size=recipe.batch_size, scale_jitter=recipe.scale_jitter)
     net = adder_fcos.fcos(tiny, 2, layer=recipe.layer, neck=recipe.neck, fpn_channels=16, head_convs=1,
                           input_gradient=recipe.input_gradient).set_train()
-    train = TrainStep(a_task.loss(net), sgd(net, 20, recipe.lr, recipe.momentum, recipe.weight_decay))
+    train = TrainStep(a_task.loss(net), sgd(net, 20, recipe.lr, recipe.momentum, recipe.weight_decay),
+                      clip_norm=recipe.clip_norm)
     losses = [float(train(*batch)[0]) for epoch in range(10)
               for batch in a_task.batches(epoch).create_tuple_iterator(num_epochs=1)]
     assert len(losses) == 20 and np.isfinite(losses).all() and np.mean(losses[-4:]) < 0.9 * np.mean(losses[:4])

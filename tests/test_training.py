@@ -42,7 +42,6 @@ from src.networks import create
 from src.training import progress as progress_module
 from src.training.progress import Progress
 from src.training.run_folder import RunFolder
-from src.training.step import sgd
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 3
@@ -390,12 +389,6 @@ def test_header(whole):
     assert whole[1].splitlines()[0] == (
         "training the network: lenet5_bn of layer l1 on cifar100, 10 classes, 10 steps of 32 images, 3 epochs, on CPU, "
         f"backend auto, into {whole[0]}")
-
-
-def test_schedule_of_too_many_steps():
-    """Seen at once, instead of a list that fills the memory."""
-    with pytest.raises(UserError, match="^10000001 training steps are more than 10000000: take a smaller --epoch_size"):
-        sgd(ms.nn.Dense(2, 2), 10_000_001, 0.1, 0.9, 0.0)
 
 
 TASK = SimpleNamespace(train_metrics=("accuracy",), metrics=("accuracy", "top5"), fraction=10_000, batch_size=4)

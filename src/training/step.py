@@ -16,6 +16,7 @@
 import logging
 
 import mindspore as ms
+import numpy as np
 from mindspore import nn, ops
 
 from ..errors import UserError
@@ -31,38 +32,43 @@ class TrainStep(nn.Cell):
         optimizer (Optimizer): of the parameters to train.
         ranks (int): processes whose gradients are averaged.
         average (Average): of the weights, which follows each update.
+        clip_norm (float): the largest norm of all gradients together, which longer ones are shortened to; 0 is none.
     """
 
-    def __init__(self, loss, optimizer, ranks=1, average=None):
+    def __init__(self, loss, optimizer, ranks=1, average=None, clip_norm=0.0):
         super().__init__(auto_prefix=False)  # parameters keep the names they have in the network
         self.loss = loss
         self.optimizer = optimizer
-        self.average = average
+        self.average, self.clip_norm = average, clip_norm
         self.value_and_grad = ops.value_and_grad(loss, None, optimizer.parameters, has_aux=True)
         self.reducer = nn.DistributedGradReducer(optimizer.parameters, True, ranks) if ranks > 1 else nn.Identity()
 
     def construct(self, *batch):
         values, gradients = self.value_and_grad(*batch)
-        updated = self.optimizer(self.reducer(gradients))
+        gradients = self.reducer(gradients)
+        if self.clip_norm:
+            gradients = ops.clip_by_global_norm(gradients, self.clip_norm)
+        updated = self.optimizer(gradients)
         if self.average is not None:
             updated = ops.depend(self.average(), updated)
         return (ops.depend(values[0], updated), *values[1:])
 
 
-def sgd(net, total_steps, lr, momentum, weight_decay):
-    """AdderNet's optimizer: SGD on everything, with a cosine from `lr` to zero over `total_steps`.
+def sgd(net, total_steps, lr, momentum, weight_decay, warm_up=0):
+    """AdderNet's optimizer: SGD on everything, with a cosine from `lr` to zero over `total_steps`, of which the first
+    `warm_up` climb from zero to it by a line.
 
     Raises:
         UserError: there are more than 10,000,000 of them.
     """
-    return nn.SGD(net.trainable_params(), _rates(total_steps, lr), momentum, weight_decay=weight_decay)
+    return nn.SGD(net.trainable_params(), _rates(total_steps, lr, warm_up), momentum, weight_decay=weight_decay)
 
 
-def adam(net, total_steps, lr, momentum, weight_decay):  # pylint: disable=unused-argument
-    """EDSR's, Adam, with the same cosine; it has no use for a momentum. Raises UserError likewise."""
+def adam(net, total_steps, lr, momentum, weight_decay, warm_up=0):  # pylint: disable=unused-argument
+    """EDSR's, Adam, with the same rates; it has no use for a momentum. Raises UserError likewise."""
     logging.disable(logging.WARNING)  # of MindSpore about a part of its own
     try:
-        return nn.Adam(net.trainable_params(), _rates(total_steps, lr), weight_decay=weight_decay)
+        return nn.Adam(net.trainable_params(), _rates(total_steps, lr, warm_up), weight_decay=weight_decay)
     finally:
         logging.disable(logging.NOTSET)
 
@@ -70,8 +76,9 @@ def adam(net, total_steps, lr, momentum, weight_decay):  # pylint: disable=unuse
 OPTIMIZERS = {"sgd": sgd, "adam": adam}
 
 
-def _rates(total_steps, lr):
+def _rates(total_steps, lr, warm_up):
     if total_steps > MOST_STEPS:
         raise UserError(f"{total_steps} training steps are more than {MOST_STEPS}: take a smaller --epoch_size, or a "
                         "larger --batch_size")
-    return ms.Tensor(nn.cosine_decay_lr(0.0, lr, total_steps, 1, total_steps), ms.float32)
+    rates = np.array(nn.cosine_decay_lr(0.0, lr, total_steps, 1, total_steps), np.float32)
+    return ms.Tensor(rates * np.minimum(1.0, np.arange(1, total_steps + 1) / max(1, warm_up)).astype(np.float32))

@@ -28,6 +28,8 @@ class Options:
     lr: float
     momentum: float
     weight_decay: float
+    warm_up: float
+    clip_norm: float
     ema: float
     eval_interval: int
     resume: bool
@@ -65,9 +67,9 @@ class Trainer:
         options, epochs = self.options, run.epochs
         loss = self.task.loss(net, objective)
         optimizer = OPTIMIZERS[options.optimizer](loss, epochs * self.steps, options.lr, options.momentum,
-                                                  options.weight_decay)
+                                                  options.weight_decay, round(options.warm_up * self.steps))
         average = Average(net, optimizer, options.ema) if options.ema else None
-        step = TrainStep(loss, optimizer, self.ranks, average)
+        step = TrainStep(loss, optimizer, self.ranks, average, options.clip_norm)
         done = run.begin(step)
         progress = Progress(epochs, self.steps, self.task, self.ranks, show=self.rank == 0)
         for epoch in range(done + 1, epochs + 1):

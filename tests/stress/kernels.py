@@ -36,7 +36,7 @@ import numpy as np
 from tests.stress.options import parser
 
 ROOT = Path(__file__).resolve().parents[2]
-PROCESSORS = {"x86-64": "sse2", "x86-64-v3": "avx2", "x86-64-v4": "avx512vl"}  # and what this machine must have
+PROCESSORS = {"x86-64": "sse2", "x86-64-v3": "avx2", "x86-64-v4": "avx512vl", "native": "sse2"}  # and what this machine must have
 # Name: flags, the runtime that has to be loaded first, what it is told.
 BUILDS = {
     "ASan, UBSan": (("-fsanitize=address,undefined", "-fno-sanitize-recover=all"), "libasan.so",
