@@ -43,9 +43,9 @@
 
 namespace {
 
-constexpr int64_t kWords = 2;     // whose maxima are added before they are widened
+constexpr int64_t kWords = 2;              // whose maxima are added before they are widened
+constexpr float kTop = 16382.0f;           // the largest integer: two of them fit 16 bits, even if rounding adds 1 to each
 constexpr int32_t kInfinite = 0x7f800000;  // bits of the exponent, all set where a value is not finite
-constexpr float kTop = 16382.0f;  // the largest integer, and the smallest negative: two fit 16 bits, and rounding does
 using Shorts = int16_t __attribute__((vector_size(4 * kLanes)));
 // Unsigned, for sums may overflow where nobody looks: behind the last position of a tile memory has any value.
 using Sums = uint32_t __attribute__((vector_size(4 * kLanes)));
@@ -82,9 +82,7 @@ inline Sums AddPairs(Sums sum, Shorts words) {
 #endif
 }
 
-inline Shorts SplatWord(const float *word) {
-  return reinterpret_cast<Shorts>(LoadAs<int32_t>(word) - Ints{});
-}
+inline Shorts SplatWord(const float *word) { return reinterpret_cast<Shorts>(LoadAs<int32_t>(word) - Ints{}); }
 
 // See `Block`; the sums are integers, of which floats are made at the end. Behind sum_w is what w is beyond the grid.
 NO_INLINE void FixedBlock(int64_t taps, const float *x, const int64_t *runs, const int64_t *offsets, const float *w,
