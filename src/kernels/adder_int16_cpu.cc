@@ -14,13 +14,13 @@
 // ============================================================================
 // Forward pass of an adder layer on CPU in fixed point of 16 bits, with all that stands behind it in an evaluation.
 //
-// x is rounded to a grid of 32,765 values that spans those of an image, and w likewise; a weight outside goes to the end
-// of the grid, and what it is beyond counts in full, whatever x is (as in arXiv 2212.10200). Then sum |x - w| =
+// x is rounded to a grid of 32,765 values that spans those of an image, and w likewise; a weight outside goes to the
+// end of the grid, and what it is beyond counts in full, whatever x is (as in arXiv 2212.10200). Then sum |x - w| =
 // sum (max(x, w) - x) + sum (max(x, w) - w) holds exactly, and a vector has twice as many integers as floats.
 //
-// A word is two channels of a position. The maxima of two words are added in 16 bits, which 15 bits each leave room for;
-// the pairs of that sum go to sums of 32 bits. Per vector of words that is a maximum and half of an addition and of a
-// widening one, where floats take a maximum and a multiply-add for half as many pairs.
+// A word is two channels of a position. The maxima of two words, of 15 bits each, are added in 16 bits; the pairs of that
+// sum go to sums of 32 bits. Per vector of words that is a maximum and half of an addition and of a widening one, where
+// floats take a maximum and a multiply-add for half as many pairs.
 //
 // Each difference is off by at most a step of the grid, which depends on nothing but the image.
 
@@ -44,7 +44,7 @@
 namespace {
 
 constexpr int64_t kWords = 2;              // whose maxima are added before they are widened
-constexpr float kTop = 16382.0f;           // the largest integer: two of them fit 16 bits, even if rounding adds 1 to each
+constexpr float kTop = 16382.0f;           // the largest integer: two fit 16 bits, even if rounding adds 1 to each
 constexpr int32_t kInfinite = 0x7f800000;  // bits of the exponent, all set where a value is not finite
 using Shorts = int16_t __attribute__((vector_size(4 * kLanes)));
 // Unsigned, for sums may overflow where nobody looks: behind the last position of a tile memory has any value.

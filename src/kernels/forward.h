@@ -14,8 +14,8 @@
 // ============================================================================
 // The forward pass of one group of an adder layer on CPU, with all that stands behind it, in whatever numbers.
 //
-// A tile, some whole rows of the output of an image, reads a band of inputs, see packing.h, whose values are words of 32
-// bits: a float, or several smaller numbers. `Numbers` says how they are packed and added up:
+// A tile, some whole rows of the output of an image, reads a band of inputs, see packing.h, whose values are words of
+// 32 bits: a float, or several smaller numbers. `Numbers` says how they are packed and added up:
 //
 //     Numbers(layer, x, w)              of a group; `x` and `w` are its own
 //     layer                             the same layer, whose channels are words
