@@ -55,7 +55,8 @@ LARGE_LAYERS = {  # of ImageNet networks
     "3x3, 512 to 512, 7x7": ((512, 7, 7), (512, 512, 3, 3), 1, 1),
 }
 FUNCTIONS = {"forward": "AdderForward", "input_grad": "AdderInputGrad", "weight_grad": "AdderWeightGrad"}
-ON_CPU_ONLY = ("quantised", "exported")  # parts
+SMALL_PICTURES = {"inference": (1, 3, 180, 320), "training": (16, 3, 48, 48)}
+ON_CPU_ONLY = ("quantised", "exported", "super_resolution")  # parts
 LAYOUTS = {"torch CNN, channels last": "channels_last", "torch CNN, NCHW": "contiguous_format"}
 PEERS = {  # arguments of the CNNs in PyTorch behind the batch, by device
     "CPU": {name: (layout,) for name, layout in LAYOUTS.items()},
@@ -145,6 +146,25 @@ def exported(arguments, peak):  # pylint: disable=unused-argument
     return results
 
 
+def super_resolution(arguments, peak):  # pylint: disable=unused-argument
+    """EDSR of scale 2, its baseline of 16 blocks of 64 channels: enlarging a picture, and a training step."""
+    results = {}
+    for title, shape in SMALL_PICTURES.items():
+        form = (shape, 64, 16, title == "training")
+        entries = {"adder": ("adder_edsr", *form), "adder, int16": ("adder_edsr", *form, "l1", "int16"),
+                   "MindSpore CNN": ("adder_edsr", *form, "conv"),
+                   **{name: ("torch_edsr", *form, layout) for name, layout in LAYOUTS.items()}}
+        if title == "training":
+            del entries["adder, int16"]
+        results[title] = race(entries, min(arguments.rounds, 5))
+        print(f"\nEDSR, {title}, {shape[0]} x {shape[2]} x {shape[3]} to twice the size\n{'':26}  ms   large pixels/s")
+        for name, result in results[title].items():
+            if "skipped" not in result:
+                rate = 4e-6 * shape[0] * shape[2] * shape[3] / result["seconds"]
+                print(f"{name:24} {1e3 * result['seconds']:7.1f} {rate:8.3f} M", flush=True)
+    return results
+
+
 def composed(arguments, peak):  # pylint: disable=unused-argument
     """The form from built-in operators, against the kernel."""
     results = {}
@@ -174,7 +194,7 @@ def growth(arguments, peak):
 
 
 PARTS = {"networks": networks, "quantised": quantised, "composed": composed, "exported": exported, "layers": layers,
-         "growth": growth}
+         "growth": growth, "super_resolution": super_resolution}
 
 
 def _layers(shapes, batch, arguments, peak):

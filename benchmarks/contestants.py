@@ -129,6 +129,49 @@ def adder_training(batch, backend, device="CPU", layer="l1"):
     return _steps(lambda: step(images, labels)[0], lambda loss: loss.asnumpy(), device)
 
 
+def adder_edsr(shape, n_feats, n_resblocks, training, layer="l1", precision="float32"):
+    """EDSR, of scale 2, as eval.py runs it on images of a shape [N, 3, h, w], or a training step as train.py makes it."""
+    import mindspore as ms
+
+    from src.folding import fold
+    from src.networks.adder_sr import edsr
+    from src.tasks.super_resolution import Loss
+    from src.training.step import TrainStep, adam
+
+    ms.set_context(mode=ms.GRAPH_MODE)
+    ms.set_device("CPU")
+    net, (small, large) = edsr(n_feats=n_feats, n_resblocks=n_resblocks, layer=layer), map(ms.Tensor, _pictures(shape))
+    if not training:
+        net = fold(net, precision=precision)
+        return lambda: net(small).asnumpy()
+    step = TrainStep(Loss(net.set_train()), adam(net, 10_000, 1e-3, 0.0, 0.0))
+    return lambda: step(small, large)[0].asnumpy()
+
+
+def torch_edsr(shape, n_feats, n_resblocks, training, layout):
+    """The CNN of the same shape in PyTorch; see `torch_inference` for the layout."""
+    import torch
+
+    from benchmarks.torch_edsr import EDSR
+
+    layout = getattr(torch, layout)
+    net = EDSR(n_feats, n_resblocks).to(memory_format=layout)
+    small, large = (torch.from_numpy(pictures).to(memory_format=layout) for pictures in _pictures(shape))
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+
+    def enlarge():
+        with torch.inference_mode():
+            return net(small)
+
+    def step():
+        optimizer.zero_grad()
+        loss = torch.nn.functional.l1_loss(net(small), large)
+        loss.backward()
+        optimizer.step()
+
+    return step if training else enlarge
+
+
 def adder_layer(x_shape, w_shape, stride, padding, function, device="CPU"):
     """One function of the kernel's library on one layer, called as MindSpore does, into memory that is there."""
     from src.kernels import Geometry
@@ -242,3 +285,10 @@ def _images(batch):
 
 def _labels(batch):
     return np.arange(batch) % CLASSES
+
+
+def _pictures(shape):
+    """Small ones [N, 3, h, w] and as many of twice the size, of values 0 .. 1."""
+    random, (batch, channels, height, width) = np.random.default_rng(0), shape
+    return [random.uniform(size=size).astype(np.float32)
+            for size in (shape, (batch, channels, 2 * height, 2 * width))]

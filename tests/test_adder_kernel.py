@@ -17,12 +17,15 @@ import ctypes
 import subprocess
 import sys
 
+import mindspore as ms
 import numpy as np
 import oracle
 import pytest
 
 from benchmarks.binding import bind
+from src import kernels
 from src.kernels import build
+from src.kernels.geometry import Geometry
 
 # A few shapes for every variant: x, w, stride and padding.
 SHAPES = [((1, 1, 1, 1), (1, 1, 1, 1), 1, 0), ((3, 5, 9, 7), (6, 5, 3, 3), 2, 1),
@@ -142,6 +145,19 @@ def check_nan(library, cases=SHAPES):
                            oracle.weight_grad(dy, x, w, stride, padding, mix))
 
 
+def check_one_odd_filter(library):
+    """A filter far from all others, or not finite, costs the others no accuracy."""
+    (x, w, dy), size = numbers((3, 16, 9, 8), (20, 16, 3, 3), 1, 1), (1, 1)
+    for odd in (1e6, -1e30, np.inf, np.nan):
+        w[4, 5, 1, 1] = odd
+        others = np.arange(20) != 4
+        y, dw = oracle.forward(x, w[others], *size), oracle.weight_grad(dy[:, others], x, w[others], *size)
+        got = call(library.AdderForward, x, w, geometry_of(*size, 1), like=dy)
+        assert oracle.relative_error(got[:, others], y) < 1e-5
+        got = call(library.AdderWeightGrad, dy, x, w, np.ones(1, np.float32), geometry_of(*size, 1), like=w)
+        assert oracle.relative_error(got[others], dw) < 1e-5
+
+
 def assert_nan(got, wanted):
     assert np.isnan(got[np.isnan(wanted)]).all()
 
@@ -172,6 +188,27 @@ def test_nothing_to_add(library):
 
 def test_nan_is_never_hidden(library):
     check_nan(library)
+
+
+def test_one_odd_filter(library):
+    check_one_odd_filter(library)
+
+
+@pytest.mark.parametrize("name, shapes, words", [
+    ("forward", [(2, 4, 8, 8), (6, 5, 3, 3)], "filters .F, C / groups, k, k., not .2, 4, 8, 8. and .6, 5, 3, 3."),
+    ("forward", [(4, 8, 8), (6, 4, 3, 3)], "takes x .N, C, H, W."), ("forward", [(2, 4, 8, 8), (6, 4, 3, 2)], "k, k"),
+    ("forward", [(2, 4, 1, 8), (6, 4, 5, 5)], "windows of 5 x 5 do not fit"),
+    ("input_grad", [(1, 1, 1, 1), (64, 64, 64, 64), (64, 64, 3, 3)], "dy must be of shape .64, 64, 64, 64., not .1, 1"),
+    ("weight_grad", [(1, 6, 8, 8), (2, 4, 8, 8), (6, 4, 3, 3)], "dy must be of shape .2, 6, 8, 8."),
+    ("mixed_weight_grad", [(2, 6, 8, 8), (2, 4, 8, 8), (6, 4, 3, 3), (2,)], "mix must be of shape .1., not .2."),
+    ("folded", [(2, 4, 8, 8), (6, 3, 3, 3), (6,), (6,)], "not .2, 4, 8, 8. and .6, 3, 3, 3."),
+    ("folded_int16", [(2, 4, 8, 8), (6, 3, 3, 3), (6,), (6,)], "not .2, 4, 8, 8. and .6, 3, 3, 3.")])
+def test_impossible_shapes_are_refused(name, shapes, words):
+    """Before memory is read that is not there."""
+    options = {"relu": False} if name.startswith("folded") else {}
+    operation = kernels.operation(name, "kernel", Geometry(1, 1), **options)
+    with pytest.raises(ValueError, match=words):
+        operation(*(ms.Tensor(np.zeros(shape, np.float32)) for shape in shapes))
 
 
 def test_long_strides(library):

@@ -46,7 +46,7 @@ def test_folded_layer(x_shape, w_shape, stride, padding, shortcut, relu, norm):
     wanted = scale[:, None, None] * y + shift[:, None, None] + (residual if shortcut else 0)
     wanted = np.maximum(wanted, 0) if relu else wanted
     inputs = [ms.Tensor(value) for value in ([x, w, scale, shift] + [residual] * shortcut)]
-    geometry = Geometry(stride, padding, norm)
+    geometry = Geometry(stride, padding, norm, x_shape[1] // w_shape[1])
     got = kernels.operation("folded", "kernel", geometry, relu=relu)(*inputs).asnumpy()
     assert oracle.relative_error(got, wanted) < 1e-5
     assert not relu or 0.1 < (got == 0).mean() < 0.9

@@ -90,13 +90,13 @@ def test_operators(mode):
     """The same as MindSpore operators; one of stride 1 and one of stride 2 for the same shapes do not get confused."""
     ms.set_context(mode=mode)
     for stride, padding, x, w, s, constants, residuals in cases(SHAPES[1:3] + SHAPES[6:7] + SHAPES[-2:-1]):
-        tensors = [ms.Tensor(value) for value in (x, w)]
+        tensors, group = [ms.Tensor(value) for value in (x, w)], x.shape[3] // w.shape[1]
         for step, wanted in ((stride, s), (1, responses(x, w, 1, padding))):
-            operation = kernels.operation("int8_responses", "kernel", Geometry(step, padding))
+            operation = kernels.operation("int8_responses", "kernel", Geometry(step, padding, group=group))
             assert np.array_equal(operation(*tensors).asnumpy(), wanted)
         for residual in residuals:
             more = [ms.Tensor(value) for value in (*constants, *residual)]
-            operation = kernels.operation("int8_folded", "kernel", Geometry(stride, padding), top=TOP)
+            operation = kernels.operation("int8_folded", "kernel", Geometry(stride, padding, group=group), top=TOP)
             assert np.array_equal(operation(*tensors, *more).asnumpy(), folded(s, *constants, *residual))
 
 

@@ -32,7 +32,8 @@ import numpy as np
 import oracle
 import pytest
 import test_adder_kernel
-from test_adder_kernel import check_adder, check_empty, check_empty_bytes, check_long_strides, check_nan
+from test_adder_kernel import (check_adder, check_empty, check_empty_bytes, check_long_strides, check_nan,
+                               check_one_odd_filter)
 from test_batch_norm_kernel import check_batch_norm
 from test_int16_kernel import check_int16
 from test_int8_kernel import check_int8
@@ -462,5 +463,5 @@ def check(library):
     for count in (1, 3):
         library.SetThreads(ctypes.c_int64(count))
         for one in (check_adder, check_batch_norm, check_int16, check_int8, check_empty, check_empty_bytes, check_nan,
-                    check_long_strides):
+                    check_long_strides, check_one_odd_filter):
             one(library)

@@ -132,7 +132,7 @@ struct Scale {
 // Its factor is NaN if one of them is not finite. `top` is the largest integer less the smallest.
 Scale ScaleOf(const float *values, int64_t count, float top) {
   // The least power of 2^(1/4) that is no less than v.
-  const auto power = [](float v) { return std::exp2(std::ceil(std::log2(std::max(v, 1e-30f)) * 4.0f) / 4.0f); };
+  const auto power = [](float v) { return std::exp2(std::ceil(std::log2(std::max(v, 1e-33f)) * 4.0f) / 4.0f); };
   Vec lows = {}, highs = {};
   Ints broken = {};
   const auto take = [&](Vec v) {

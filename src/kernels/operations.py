@@ -28,7 +28,7 @@ from mindspore import ops
 
 from . import device_code
 from .build import BuildError, cpu_library, gpu_library
-from .geometry import Geometry, shape_of
+from .geometry import shape_of
 from .precision import Float32
 
 F32, U8, I32 = "Float32", "UInt8", "Int32"
@@ -36,23 +36,26 @@ F32, U8, I32 = "Float32", "UInt8", "Int32"
 
 def forward(geometry):
     """y = -sum |x - w|, or -1/2 sum (x - w)^2: (x [N, C, H, W], w [F, C, k, k]) -> [N, F, H', W']."""
-    return Kernel("AdderForward", (F32, F32), ms.float32, _output, geometry.sizes)
+    return Kernel("AdderForward", (F32, F32), ms.float32, lambda x, w, sizes: _output(geometry, x, w), geometry.sizes)
 
 
 def input_grad(geometry):
     """dx from (dy, x, w), see `src.kernels.operation`."""
-    return Kernel("AdderInputGrad", (F32,) * 3, ms.float32, lambda dy, x, w, sizes: x, geometry.sizes)
+    def shape(dy, x, w, sizes):
+        _check_gradient(geometry, dy, x, w)
+        return x
+
+    return Kernel("AdderInputGrad", (F32,) * 3, ms.float32, shape, geometry.sizes)
 
 
 def weight_grad(geometry):
     """dw from (dy, x, w)."""
-    return Kernel("AdderWeightGrad", (F32,) * 3, ms.float32, lambda dy, x, w, mix, sizes: w, geometry.sizes,
-                  ms.Tensor(np.ones(1, np.float32)))
+    return _weight_grad(geometry, ms.Tensor(np.ones(1, np.float32)))
 
 
 def mixed_weight_grad(geometry):
     """dw from (dy, x, w, mix [1])."""
-    return Kernel("AdderWeightGrad", (F32,) * 4, ms.float32, lambda dy, x, w, mix, sizes: w, geometry.sizes)
+    return _weight_grad(geometry)
 
 
 def folded(geometry, relu):
@@ -103,7 +106,7 @@ def batch_norm_grad(relu, shortcut):
 def int8_responses(geometry):
     """s = sum |x - w|: x [N, H, W, C] and w [F, C, k, k] uint8 -> [N, H', W', F] int32, exactly."""
     _check_norm(geometry)
-    return Kernel("AdderInt8", (U8, U8), ms.int32, _output_last, geometry.sizes[:2])
+    return Kernel("AdderInt8", (U8, U8), ms.int32, lambda x, w, sizes: _output_last(geometry, x, w), geometry.sizes[:2])
 
 
 def int8_folded(geometry, top=255):
@@ -114,8 +117,8 @@ def int8_folded(geometry, top=255):
     from left to right, and of two nearest integers the even one is taken, as operators of their own would do.
     """
     def shape(x, w, scale, shift, *more):
-        *residual, _, sizes = more
-        y = _output_last(x, w, sizes)
+        *residual, _, _ = more
+        y = _output_last(geometry, x, w)
         _check("the folded layer of bytes", ("scale", scale, y[3:]), ("shift", shift, y[3:]),
                *zip(("residual", "residual_scale"), residual, (y, y[3:])))
         return y
@@ -223,8 +226,8 @@ def thread_count():
 def _folded(function, geometry, relu):
     """A layer with all that follows it, by one of the library's functions."""
     def shape(x, w, scale, shift, *more):
-        *shortcut, sizes = more
-        y = _output(x, w, sizes)
+        *shortcut, _ = more
+        y = _output(geometry, x, w)
         _check("the folded adder layer", ("scale", scale, y[1:2]), ("shift", shift, y[1:2]),
                *(("shortcut", value, y) for value in shortcut))
         return y
@@ -232,16 +235,36 @@ def _folded(function, geometry, relu):
     return Kernel(function, (F32,) * 5, ms.float32, shape, (*geometry.sizes, relu + 1), optional=1)
 
 
-def _output(x, w, sizes):
-    """Shape of a layer's output [N, F, H', W'], from those of x and w and its `Geometry.sizes`."""
-    geometry = Geometry(sizes[0], sizes[1] - 1)
-    return [x[0], w[0], *(geometry.output_size(size, w[2]) for size in x[2:])]
+def _weight_grad(geometry, *mix):
+    """The filters' gradient, for a mix that is known or is the last input."""
+    def shape(dy, x, w, mix, sizes):
+        _check_gradient(geometry, dy, x, w)
+        _check("the adder layer's gradient", ("mix", mix, [1]))
+        return w
+
+    return Kernel("AdderWeightGrad", (F32,) * (4 - len(mix)), ms.float32, shape, geometry.sizes, *mix)
 
 
-def _output_last(x, w, sizes):
+def _output(geometry, x, w):
+    """Shape of a layer's output [N, F, H', W'], from those of x and w. Raises ValueError if they do not fit."""
+    group = geometry.group
+    if len(x) != 4 or len(w) != 4 or w[2] != w[3] or x[1] != w[1] * group or w[0] % group:
+        raise ValueError(f"an adder layer of {group} groups takes x [N, C, H, W] and filters [F, C / groups, k, k], not "
+                         f"{list(x)} and {list(w)}")
+    rows, columns = (geometry.output_size(size, w[2]) for size in x[2:])
+    if min(rows, columns) < 1:
+        raise ValueError(f"windows of {w[2]} x {w[3]} do not fit into x {list(x)} with a padding of {geometry.padding}")
+    return [x[0], w[0], rows, columns]
+
+
+def _output_last(geometry, x, w):
     """The same [N, H', W', F], from x [N, H, W, C]."""
-    batch, filters, rows, columns = _output([x[0], x[3], x[1], x[2]], w, sizes)
+    batch, filters, rows, columns = _output(geometry, [x[0], *x[3:], *x[1:3]], w)
     return [batch, rows, columns, filters]
+
+
+def _check_gradient(geometry, dy, x, w):
+    _check("the adder layer's gradient", ("dy", dy, _output(geometry, x, w)))
 
 
 def _check(what, *inputs):

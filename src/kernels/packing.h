@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -77,14 +78,41 @@ class Scratch {
 
 inline thread_local Scratch scratch_x, scratch_dy, scratch_sum, scratch_out;
 
+// Whether some weights are far larger than all others, or not finite.
+inline bool SomeAreOdd(const float *w, int64_t count) {
+  Vec sums = {}, largest = {};
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const Vec size = Abs(LoadFirst(w + i, count - i));
+    sums += size;
+    largest = Max(size, largest);
+  }
+  float most = 0.0f, sum = 0.0f;
+  for (int i = 0; i < kLanes; ++i) most = std::max(most, largest[i]), sum += sums[i];
+  return !std::isfinite(sum) || most * count > 100.0f * sum;
+}
+
 // A constant per channel, the mean weight there. Less it, x and w differ as before, and their sums stay accurate where
-// both lie far from zero.
+// both lie far from zero. Odd filters would move the mean, and cost all others their accuracy: then it is that of the
+// middle half of the filters.
 inline std::vector<float> Centres(const Layer &layer, const float *w) {
-  std::vector<float> by_tap(layer.taps, 0.0f), centres(layer.channels, 0.0f);
-  for (int64_t f = 0; f < layer.filters; ++f)
-    for (int64_t k = 0; k < layer.taps; ++k) by_tap[k] += w[f * layer.taps + k];
   const int64_t window = layer.kernel * layer.kernel;
-  for (int64_t k = 0; k < layer.taps; ++k) centres[k / window] += by_tap[k] / (layer.filters * window);
+  std::vector<float> by_tap(layer.taps, 0.0f), centres(layer.channels, 0.0f), means;
+  if (!SomeAreOdd(w, layer.filters * layer.taps)) {
+    for (int64_t f = 0; f < layer.filters; ++f)
+      for (int64_t k = 0; k < layer.taps; ++k) by_tap[k] += w[f * layer.taps + k];
+    for (int64_t k = 0; k < layer.taps; ++k) centres[k / window] += by_tap[k] / (layer.filters * window);
+    return centres;
+  }
+  for (int64_t c = 0; c < layer.channels; ++c, means.clear()) {
+    for (int64_t f = 0; f < layer.filters; ++f) {
+      float sum = 0.0f;
+      for (int64_t k = 0; k < window; ++k) sum += w[f * layer.taps + c * window + k];
+      if (std::isfinite(sum)) means.push_back(sum / window);
+    }
+    std::sort(means.begin(), means.end());
+    const int64_t tail = means.size() / 4, middle = means.size() - 2 * tail;
+    for (int64_t i = tail; i < tail + middle; ++i) centres[c] += means[i] / middle;
+  }
   return centres;
 }
 
