@@ -32,12 +32,12 @@ def main():
     config = get_config("train", __doc__)
     method, network = METHODS[config.method], NETWORKS[config.network]
     task = TASKS[network.task]
-    options = pick(method.Options, config)  # refuses what makes no sense before anything is read
+    options, loop = pick(method.Options, config), pick(Options, config)  # refuse what makes no sense
     check_data(config.network, config.dataset)
     check_options(config, defaults_but())
     rank, ranks = device.set_up(config.device_target, config.device_id, config.mode, config.run_distribute)
     task = task(pick(task.Options, config), network, rank=rank, ranks=ranks)
-    trainer = Trainer(task, pick(Options, config), rank, ranks)
+    trainer = Trainer(task, loop, rank, ranks)
     method.train(trainer, options, Path(config.output_path), {**decides(config), "devices": ranks})
 
 

@@ -81,7 +81,7 @@ def _best_checkpoint(path):
     found = sorted(file for file in path.glob("*.ckpt") if BEST_NAME.fullmatch(file.name))
     if len(found) != 1:
         names = ": " + ", ".join(file.name for file in found) if found else ""
-        raise UserError(f"{path}: {len(found)} checkpoints named <model>_<dataset>_<accuracy>.ckpt, not one{names}")
+        raise UserError(f"{path}: {len(found)} checkpoints named <model>_<network>_<dataset>_<accuracy>.ckpt, not one{names}")
     return found[0]
 
 

@@ -36,6 +36,7 @@ from mindspore import nn, ops
 from . import networks
 from .adder import Adder2d
 from .config import Parser, add_options, check_range, check_values
+from .errors import UserError
 from .pairs import LAYERS, put, weight
 from .xnor import XnorConv2d
 
@@ -44,7 +45,7 @@ MULTIPLICATION = {"fp32": 3.7, "fp16": 1.1, "int8": 0.2, "int32": 3.1}
 ADDITION = {"fp32": 0.9, "fp16": 0.4, "int8": 0.03, "int32": 0.1, "int6": 0.03 * 6 / 8, "int5": 0.03 * 5 / 8,
             "int4": 0.03 * 4 / 8, "int3": 0.03 * 3 / 8}
 BITS = {"fp32": 32, "fp16": 16, "int8": 8, "int6": 6, "int5": 5, "int4": 4, "int3": 3, "1 bit": 1}
-HEADER = f"{'network':16}{'#Mul, M':>9}{'#Add, M':>9}{'#XNOR, M':>10}{'energy, uJ':>12}{'size, KiB':>11}"
+HEADER = f"{'network':16}{'#Mul, M':>11}{'#Add, M':>11}{'#XNOR, M':>11}{'energy, uJ':>13}{'size, KiB':>11}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +79,8 @@ class Cost:
     size: float
 
     def __str__(self):
-        return (f"{self.multiplications / 1e6:9.2f}{self.additions / 1e6:9.2f}{self.xnors / 1e6:10.2f}"
-                f"{self.energy:12.2f}{self.size:11.1f}")
+        return (f"{self.multiplications / 1e6:11.2f}{self.additions / 1e6:11.2f}{self.xnors / 1e6:11.2f}"
+                f"{self.energy:13.2f}{self.size:11.1f}")
 
 
 def count(net, channels, size):
@@ -152,10 +153,14 @@ def main():
     parser = Parser("python -m src.cost", __doc__)
     parser.add_argument("--network", choices=list(networks.NETWORKS), default="resnet20", help="network to count")
     parser.add_argument("--class_num", type=int, default=10, help="classes of the network's head")
-    add_options(parser, {name for each in networks.NETWORKS.values() for name in each.options} - {"class_num"})
+    forms = {name for each in networks.NETWORKS.values() for name in each.options}
+    add_options(parser, forms - {"class_num"})
     arguments = parser.parse_args()
     check_range("class_num", arguments.class_num, 1, networks.MOST_CLASSES)
     network = networks.NETWORKS[arguments.network]
+    for name in sorted(forms - set(network.options) - {"class_num"}):
+        if getattr(arguments, name) != parser.get_default(name):
+            raise UserError(f"{arguments.network} does not use --{name}")
     form = {name: getattr(arguments, name) for name in network.options}
     check_values(form, arguments.network)
     n = count(networks.create(arguments.network, **form), network.channels, network.size)

@@ -71,7 +71,8 @@ def _set_device(device_target, device_id, run_distribute):
             ms.set_device(device_target, device_id)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].split(". Please")[0]
-        cure = "; bash scripts/set_up_gpu.sh, then source .venv/bin/activate" if device_target == "GPU" else ""
+        cure = {"GPU": "; bash scripts/set_up_gpu.sh, then source .venv/bin/activate",
+                "Ascend": "; without one, give --device_target CPU"}.get(device_target, "")
         raise UserError(f"device_target {device_target} is not available on this machine: {reason}{cure}") from error
     finally:
         logging.disable(logging.NOTSET)

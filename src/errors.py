@@ -23,7 +23,7 @@ import sys
 import threading
 from pathlib import Path
 
-SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "terminal closed"}
 REQUIREMENTS = ("mindspore", "numpy", "yaml")
 LONGEST = 60  # characters of a value in a message
 LONGEST_LINE = 2000  # characters of a message
@@ -51,7 +51,7 @@ def quote(value):
 def guard(name):
     """Watch over an entry point; its first statement, since what it imports next takes seconds.
 
-    From here on Ctrl-C and SIGTERM end the process at once, with one line and exit code 130 or 143. The signals are
+    From here on Ctrl-C, SIGTERM and SIGHUP end the process at once, with one line and exit code 130, 143 or 129. The signals are
     blocked and a thread waits for them: MindSpore puts handlers of its own in the place of Python's, and answers an
     exception while it compiles by a page and a file in the current folder. A signal that whoever started the process
     ignores, as nohup and background jobs do, stays ignored.
@@ -69,6 +69,8 @@ def guard(name):
         made = (Path(__file__).parents[1] / ".venv" / "bin" / "python").exists()
         cure = "run " + ("" if made else "bash scripts/quick_start.sh, then ") + "source .venv/bin/activate"
         sys.exit(f"error: {missing[0]} is not installed for {sys.executable}: {cure}")
+    for stream in (sys.stdout, sys.stderr):  # where a terminal lacks a character, its code is better than an end
+        stream.reconfigure(errors="backslashreplace")
     heard = {number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
     signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     threading.Thread(target=_wait_and_end, args=(heard,), daemon=True).start()

@@ -49,6 +49,9 @@ def main():
     outputs = [output(arguments, path) for path in arguments.images]
     if arguments.output_path and len(set(outputs)) < len(outputs):
         raise UserError("several pictures have one name, and would overwrite each other")
+    for where in (each for each in outputs if each is not None and each.exists()):
+        if any(path.exists() and where.samefile(path) for path in arguments.images):
+            raise UserError(f"{where} is the picture itself")
     for path, where in zip(arguments.images, outputs):
         print(path)
         for line in TASKS[network.task].predict(net, network, identity, path, where):
@@ -59,6 +62,8 @@ def output(arguments, path):
     """Where the picture goes that is made of one, or None. Raises UserError where several would go to one file."""
     where = arguments.output_path
     if where is not None and where.is_dir():
+        if path.parent.exists() and where.samefile(path.parent):
+            raise UserError(f"{where} holds pictures that are read, and might be overwritten: give another --output_path")
         return where / f"{path.stem}.png"
     if where is not None and len(arguments.images) > 1:
         raise UserError(f"{where} is no folder, which --output_path must be for several pictures")

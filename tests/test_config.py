@@ -399,6 +399,22 @@ def test_aliases(text, yaml_file):
     refused(yaml_file(text), "cannot read", "aliases such as *")
 
 
+def test_a_key_that_is_there_twice(yaml_file):
+    refused(yaml_file("seed: 1\nlr: 0.1\nseed: 2"), "cannot read", "the key 'seed' is there twice")
+
+
+@pytest.mark.parametrize("number", ["010", "1:30", "+08", "1_0:5"])
+def test_numbers_that_are_not_what_they_look_like(number, yaml_file):
+    """Those of YAML 1.1 in bases 8 and 60."""
+    refused(yaml_file(f"seed: {number}"), f"seed: '{number}' is not of type int")
+
+
+@pytest.mark.parametrize("value", ['!!int ""', '!!float ""', "!!bool maybe", "!!timestamp x", "!!python/none x", "!!set 3",
+                                   "!!binary 5", "!!omap 1"])
+def test_values_that_their_tags_do_not_fit(value, yaml_file):
+    assert "\n" not in refused(yaml_file(f"seed: {value}"))
+
+
 def test_file_that_is_no_file_of_options(yaml_file):
     refused(yaml_file("#" + 1_000_000 * " "), "cannot read", "more than 32768 bytes are no options")
 

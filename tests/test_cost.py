@@ -65,6 +65,8 @@ def test_command_line(monkeypatch, capsys):
 @pytest.mark.parametrize("options, words", [
     (["--class_num", "0"], "class_num must be a number from 1 to 1000000, not 0"),
     (["--network", "alexnet"], r"argument --network: invalid choice: 'alexnet' .* \(see --help\)"),
+    (["--scale", "3"], "resnet20 does not use --scale"),
+    (["--network", "edsr", "--neck", "fpn"], "edsr does not use --neck"),
     (["--bits", "8"], r"unrecognized arguments: --bits 8 \(see --help\)")])
 def test_bad_input(options, words, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["cost", *options])

@@ -324,7 +324,7 @@ def test_teacher_of_a_checkpoint(trained, name, layer):
 
 
 @pytest.mark.parametrize("name, layer, words", [
-    ("known", "l1", "is a network of layer l2, not l1; leave out --teacher"),
+    ("known", "l1", "is a network of layer l2, not l1; give --teacher none"),
     ("unknown", "none", "does not say which layers it has"),
     ("unknown", "conv", "does not fit the network"),
     ("absent", "l2", "no such checkpoint")])

@@ -80,7 +80,8 @@ def test_there_are_programs():
 
 
 @pytest.mark.parametrize("number, code, line", [(signal.SIGINT, 130, "interrupted\n"),
-                                                (signal.SIGTERM, 143, "terminated\n")])
+                                                (signal.SIGTERM, 143, "terminated\n"),
+                                                (signal.SIGHUP, 129, "terminal closed\n")])
 def test_signal_ends_in_one_line_and_leaves_nothing(number, code, line, tmp_path):
     with subprocess.Popen([sys.executable, "-c", WRITER], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
                           text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -116,6 +117,14 @@ def test_signal_that_is_ignored_stays_ignored(tmp_path):
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
         assert (process.stderr.read(), process.wait()) == ("terminated\n", 143)
+
+
+def test_characters_that_a_terminal_lacks():
+    """A word or a name of a file that is written by its code is better than no result."""
+    program = "from src import errors; errors.guard(__name__); print('caf\\xe9'); raise SystemExit('error: \\u65e5')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, text=True, capture_output=True, check=False,
+                          env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stdout, done.stderr) == (1, "caf\\xe9\n", "error: \\u65e5\n")
 
 
 @pytest.mark.parametrize("made, cure", [(False, "run bash scripts/quick_start.sh, then source .venv/bin/activate"),

@@ -90,6 +90,16 @@ def test_classes_without_names(run):
     assert "%  class " in run("colour.png", "--checkpoint_file_path", "plain.ckpt")
 
 
+def test_logits_that_are_no_numbers(home, run, tmp_path):
+    net = create("lenet5_bn", 7, in_channels=3)
+    for name, value in net.parameters_dict().items():
+        if name.endswith("gamma"):
+            value.set_data(ms.Tensor(np.full(value.shape, 3e38, np.float32)))
+    save_parameters(net.parameters_dict(), tmp_path / "huge.ckpt", identity=Identity("lenet5_bn", "l1", 7, "folder").dumps())
+    with pytest.raises(UserError, match="the network's logits are not finite"):
+        run("colour.png", "--checkpoint_file_path", str(tmp_path / "huge.ckpt"))
+
+
 @pytest.mark.parametrize("arguments, words", [
     (["absent.png"], "absent.png: cannot be read: No such file"),
     (["text.png"], "text.png: damaged, or no image"),

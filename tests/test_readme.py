@@ -71,6 +71,8 @@ EXPECTED = {
     "python train.py --config_path config/adderngd_resnet20_cifar100.yaml --device_target CPU --data_path data "
     "--output_path output/ngd": (TINY, 0, "adderngd_lenet5_bn_cifar100_"),
     "python eval.py --checkpoint_file_path ckpt --eval_dataset_path data --device_target CPU": (SMALL, 0, "top-5: "),
+    "python eval.py --checkpoint_file_path ckpt --eval_dataset_path data --device_target CPU --precision int16":
+        (SMALL, 0, "top-5: "),
     "python -m src.predict photo.png --checkpoint_file_path ckpt": ([], 0, r"\d %  [a-z]+\n"),
     "python -m src.convert ResNet20-AdderNet.pth output/adder_resnet20_cifar10.ckpt":
         ([], 0, "converted 110 parameters"),
@@ -177,15 +179,16 @@ def called(command, options, monkeypatch):
 
 
 def test_own_network(tree, monkeypatch, capsys):
-    """The program in the README trains a network of the reader's own, with the package that pip installed."""
+    """The program in the README trains and exports a network of the reader's own, with the package that pip installed."""
+    monkeypatch.chdir(tree)
     site = tree / "output" / "site"
     if not site.exists():  # where this test runs alone
-        monkeypatch.chdir(tree)
         in_the_shell("pip install .", EXPECTED["pip install ."][0])
     monkeypatch.syspath_prepend(site)
     (program,) = blocks(READMES["README.md"], "python")
     exec(program, {})  # pylint: disable=exec-used
     assert 1 < float(capsys.readouterr().out) < 5
+    assert Path("net.onnx").stat().st_size > 1000
 
 
 def test_tree_in_the_readme_is_the_tree():

@@ -303,6 +303,7 @@ def test_pictures_are_enlarged(home, run, trained, form, monkeypatch):
     (["--output_path", "big.txt"], "big.txt: a picture's name ends in .png"),
     (["--output_path", "absent/big.png"], "there is no folder absent"),
     (["--output_path", "data/test/3.png"], "data/test/3.png is the picture itself"),
+    (["data/train/3.png", "--output_path", "data/train"], "data/train holds pictures that are read, and might be overwr"),
     (["data/test/4.png", "--output_path", "big.png"], "big.png is no folder, which --output_path must be for several"),
     (["data/train/3.png", "--output_path", "data"], "several pictures have one name"),
     (["--output_path", "big.png", "--scale", "3"], "unrecognized arguments: --scale 3")])

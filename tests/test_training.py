@@ -300,6 +300,8 @@ def test_student_begins_with_what_it_inherits(data, whole, tmp_path):
 def test_options_that_make_no_sense_together(data, tmp_path):
     """tests/test_distill.py has the others; nothing is read or written."""
     assert "method alone has no teacher" in refused(tmp_path / "no data", tmp_path / "run", "--teacher", "l2")
+    assert "optimizer adam does not use --momentum" in refused(tmp_path / "no data", tmp_path / "run", "--optimizer",
+                                                               "adam", "--momentum", "0.5")
     assert not (tmp_path / "run").exists()
 
 

@@ -60,7 +60,7 @@ class Student(Learner):
         if known is None and self.teacher == "none":
             raise UserError(f"{path} does not say which layers it has: --teacher does")
         if known is not None and self.teacher not in ("none", known.layer):
-            raise UserError(f"{path} is a network of layer {known.layer}, not {self.teacher}; leave out --teacher")
+            raise UserError(f"{path} is a network of layer {known.layer}, not {self.teacher}; give --teacher none")
         if known is not None and (known.dataset != task.dataset or known.classes and known.classes != task.classes):
             raise UserError(f"{path} was trained on other data, {known.dataset} of {known.class_num} classes")
         known = identity.settle(known, argparse.Namespace(network=self.network, layer=self.teacher, given=(),

@@ -84,6 +84,8 @@ def inputs(arguments):
     count = getattr(arguments, "calibration_size", TASKS[NETWORKS[identity.network].task].calibration_size)
     check_range("calibration_size", count, 1, 2 ** 31 - 1)
     check_values({"patch_size": arguments.patch_size}, "src.quant")
+    if arguments.patch_size and NETWORKS[identity.network].task != "super_resolution":
+        raise UserError(f"{identity.network} does not use --patch_size")
     images = calibration_images(identity, arguments.data_path, count, arguments.allow_small_dataset,
                                 arguments.patch_size)
     if len(images) < count:
@@ -92,9 +94,12 @@ def inputs(arguments):
 
 
 def save_quantised(values, path, identity):
-    """Write what `quantise_network` returned. Raises UserError if it cannot be written."""
+    """Write what `quantise_network` returned. Raises UserError if it cannot be written, or is not finite."""
     numbers = {name: values[name] for name in ("bits", "scheme")}
     arrays = {name: value for name, value in values.items() if name not in numbers}
+    for name, value in arrays.items():
+        if not np.isfinite(value).all():
+            raise UserError(f"{name} is not finite: the network's weights are too large, or damaged")
     checkpoint.save_parameters(arrays, path, identity=identity.dumps(), **numbers)
 
 

@@ -151,14 +151,25 @@ class Loss(nn.Cell):
 
 
 def evaluate(net, batches):
-    """Top-1 and top-5 accuracy (0..1) of a network on every batch; top-5 is 1 where there are fewer classes."""
+    """Top-1 and top-5 accuracy (0..1) of a network on every batch; top-5 is 1 where there are fewer classes.
+
+    Raises:
+        UserError: logits are not finite.
+    """
     net.set_train(False)
     top1 = top5 = count = 0
     for images, labels in batches.create_tuple_iterator(num_epochs=1):
-        best = np.argsort(-net(images).asnumpy(), axis=1)[:, :5]
+        best = np.argsort(-finite(net(images).asnumpy()), axis=1)[:, :5]
         hits = best == labels.asnumpy()[:, None]
         top1, top5, count = top1 + hits[:, 0].sum(), top5 + hits.sum(), count + len(hits)
     return float(top1 / count), float(top5 / count)
+
+
+def finite(logits):
+    """Logits, if they are numbers to choose by. Raises UserError."""
+    if not np.isfinite(logits).all():
+        raise UserError("the network's logits are not finite: its weights are too large, or damaged")
+    return logits
 
 
 def likeliest(net, path, size, identity):
@@ -174,10 +185,10 @@ def likeliest(net, path, size, identity):
         list of (name, probability), the likeliest first, five at most; the name is a number where names are unknown.
 
     Raises:
-        UserError: the picture cannot be read.
+        UserError: the picture cannot be read, or logits are not finite.
     """
     image = data.from_picture(identity.dataset, path, size)
-    logits = net(ms.Tensor(image[None])).asnumpy()[0].astype(np.float64)
+    logits = finite(net(ms.Tensor(image[None])).asnumpy()[0]).astype(np.float64)
     probabilities = np.exp(logits - logits.max())
     probabilities /= probabilities.sum()
     names = identity.classes or [f"class {number}" for number in range(identity.class_num)]

@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """One training step, and the optimizers."""
+import contextlib
 import logging
 
 import mindspore as ms
@@ -61,19 +62,29 @@ def sgd(net, total_steps, lr, momentum, weight_decay, warm_up=0):
     Raises:
         UserError: there are more than 10,000,000 of them.
     """
-    return nn.SGD(net.trainable_params(), _rates(total_steps, lr, warm_up), momentum, weight_decay=weight_decay)
+    rates = _rates(total_steps, lr, warm_up)
+    with _silent():  # MindSpore warns of a list of a single rate
+        return nn.SGD(net.trainable_params(), rates, momentum, weight_decay=weight_decay)
 
 
 def adam(net, total_steps, lr, momentum, weight_decay, warm_up=0):  # pylint: disable=unused-argument
     """EDSR's, Adam, with the same rates; it has no use for a momentum. Raises UserError likewise."""
-    logging.disable(logging.WARNING)  # of MindSpore about a part of its own
-    try:
-        return nn.Adam(net.trainable_params(), _rates(total_steps, lr, warm_up), weight_decay=weight_decay)
-    finally:
-        logging.disable(logging.NOTSET)
+    rates = _rates(total_steps, lr, warm_up)
+    with _silent():  # MindSpore warns of a part of its own
+        return nn.Adam(net.trainable_params(), rates, weight_decay=weight_decay)
 
 
 OPTIMIZERS = {"sgd": sgd, "adam": adam}
+
+
+@contextlib.contextmanager
+def _silent():
+    """No warnings."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _rates(total_steps, lr, warm_up):

@@ -16,6 +16,8 @@
 import contextlib
 import dataclasses
 
+from ..config import defaults_but
+from ..errors import UserError
 from .average import Average
 from .progress import Progress
 from .step import OPTIMIZERS, TrainStep
@@ -33,6 +35,10 @@ class Options:
     ema: float
     eval_interval: int
     resume: bool
+
+    def __post_init__(self):
+        if self.optimizer == "adam" and self.momentum != defaults_but().momentum:
+            raise UserError("optimizer adam does not use --momentum")
 
 
 class Trainer:
@@ -71,6 +77,8 @@ class Trainer:
         average = Average(net, optimizer, options.ema) if options.ema else None
         step = TrainStep(loss, optimizer, self.ranks, average, options.clip_norm)
         done = run.begin(step)
+        if done and self.rank == 0:
+            print(f"goes on after epoch {done} of {epochs}", flush=True)
         progress = Progress(epochs, self.steps, self.task, self.ranks, show=self.rank == 0)
         for epoch in range(done + 1, epochs + 1):
             if begin_epoch:
