@@ -12,8 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the reading of regular ones."""
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -23,6 +24,20 @@ from pathlib import Path
 from .errors import UserError, unfinished
 
 UNFINISHED = ".unfinished"
+
+
+def bytes_of(path):
+    """The bytes of a regular file. A pipe may wait for ever, and a device have no end.
+
+    Args:
+        path (Path): the file.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.read_bytes()
 
 
 def remove_unfinished(folder):

@@ -16,6 +16,7 @@
 import dataclasses
 import importlib
 import json
+import os
 from pathlib import Path
 
 import mindspore as ms
@@ -185,6 +186,10 @@ def test_voc(tmp_path):
         VOC.read(tmp_path / "a", "test", ("cat",))
 
 
+OBJECT = ("<a><object><name>a</name><difficult>{}</difficult><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>"
+          "<ymax>9</ymax></bndbox></object></a>")
+
+
 def changed(content, key, index, **values):
     records = [dict(each) for each in content[key]]
     records[index] = {name: value for name, value in {**records[index], **values}.items() if value is not None}
@@ -196,7 +201,13 @@ def changed(content, key, index, **values):
     (lambda c: changed(c, "annotations", 0, category_id=4), "annotation 0: there is no category 4"),
     (lambda c: changed(c, "annotations", 2, bbox=[1, 2, 3]), r"annotation 2: \[1, 2, 3\] is no box"),
     (lambda c: changed(c, "annotations", 2, bbox=[1, 2, 3, float("nan")]), "annotation 2: .* is no box"),
+    (lambda c: changed(c, "annotations", 2, bbox=[1, 1, int("9" * 400), 5]), "annotation 2: .* is no box"),
     (lambda c: changed(c, "annotations", 2, bbox=None), "annotation 2: bbox is missing"),
+    (lambda c: changed(c, "annotations", 2, iscrowd="0"), "annotation 2: iscrowd is '0', neither 0 nor 1"),
+    (lambda c: changed(c, "annotations", 2, iscrowd=[]), r"annotation 2: iscrowd is \[\], neither 0 nor 1"),
+    (lambda c: changed(c, "images", 1, id=0), "train2017.json: image 0: there are two of this id"),
+    (lambda c: changed(c, "categories", 1, id=7), "train2017.json: category 7: there are two of this id"),
+    (lambda c: changed(c, "categories", 1, name=None), "category 3: name is missing"),
     (lambda c: changed(c, "images", 1, file_name="x.png"), "image 1: .*x.png: cannot be read: No such file"),
     (lambda c: changed(c, "images", 1, width=3), "image 1: .*1.png has 50 x 96 pixels, not 3 x 96"),
     (lambda c: changed(c, "images", 0, id="a"), "image 'a': id is 'a'"),
@@ -205,7 +216,7 @@ def changed(content, key, index, **values):
     (lambda c: {**c, "images": 3}, "instances_train2017.json: images is 3"),
     (lambda c: {**c, "annotations": [7]}, "annotation 7: image_id is missing"),
     (lambda c: [], "categories is missing"), (lambda c: {**c, "annotations": []}, "no training image has a box")],
-    ids=[str(number) for number in range(14)])
+    ids=[str(number) for number in range(20)])
 def test_records_that_make_no_sense(tmp_path, change, words):
     whole = coco(tmp_path, "train", range(2))
     write(tmp_path, "train", change(whole))
@@ -228,13 +239,34 @@ def test_files_that_make_no_sense(tmp_path):
         COCO.read(tmp_path, "train")
     home = voc(tmp_path / "voc", train=range(1))
     for text, words in (("<a>", "0.xml: damaged, or no XML"), ("<a><object/></a>", "0.xml: name is missing"),
-                        ("<a><object><name>a</name></object></a>", "object 1: bndbox/xmin is missing")):
+                        ("<a><object><name>a</name></object></a>", "object 1: bndbox/xmin is missing"),
+                        (OBJECT.format("yes"), "object 1: difficult is 'yes', neither 0 nor 1"),
+                        ('<?xml version="1.0" encoding="gb2312"?><a/>', "0.xml: cannot be read in the encoding that it "
+                         "names: multi-byte encodings are not supported; UTF-8 can"),
+                        ('<?xml version="1.0" encoding="nonsense"?><a/>', "0.xml: .*unknown encoding: nonsense")):
         (home / "Annotations" / "0.xml").write_text(text)
         with pytest.raises(UserError, match=words):
             VOC.read(home, "train")
     (home / "Annotations" / "0.xml").unlink()
     with pytest.raises(UserError, match="0.xml: cannot be read: No such file"):
         VOC.read(home, "train")
+
+
+def test_pipes_are_not_waited_for(tmp_path):
+    """Nobody writes into them. They may stand for a picture or for a file of annotations."""
+    coco(tmp_path, "train", range(1))
+    home = voc(tmp_path / "voc", train=range(1))
+    for read, file in ((lambda: COCO.read(tmp_path, "train"), tmp_path / "train2017" / "0.png"),
+                       (lambda: COCO.read(tmp_path, "train"), tmp_path / "annotations" / "instances_train2017.json"),
+                       (lambda: VOC.read(home, "train"), home / "JPEGImages" / "0.jpg"),
+                       (lambda: VOC.read(home, "train"), home / "Annotations" / "0.xml")):
+        before = file.read_bytes()
+        file.unlink()
+        os.mkfifo(file)
+        with pytest.raises(UserError, match=f"{file}: cannot be read: not a regular file"):
+            read()
+        file.unlink()
+        file.write_bytes(before)
 
 
 def test_what_is_left_out_and_held_out(tmp_path):

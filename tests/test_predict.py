@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """src.predict: the classes of pictures, as the network that evaluation runs sees them."""
+import os
 import sys
 
 import mindspore as ms
@@ -46,6 +47,7 @@ def fixture_home(tmp_path_factory):
     Image.fromarray(pixels).save(home / "photo.jpg", quality=95)
     Image.fromarray(pixels[:, :, 0]).save(home / "grey.png")
     (home / "text.png").write_text("hello")
+    os.mkfifo(home / "pipe.png")
     return home
 
 
@@ -103,6 +105,7 @@ def test_logits_that_are_no_numbers(home, run, tmp_path):
 @pytest.mark.parametrize("arguments, words", [
     (["absent.png"], "absent.png: cannot be read: No such file"),
     (["text.png"], "text.png: damaged, or no image"),
+    (["pipe.png"], "pipe.png: cannot be read: not a regular file"),
     (["colour.png", "--layer", "l2"], "named.ckpt is a network of layer l1, not l2; leave out --layer"),
     (["colour.png", "--network", "resnet20"], "named.ckpt is a network of network lenet5_bn, not resnet20"),
 ])

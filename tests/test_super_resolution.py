@@ -15,6 +15,7 @@
 """Super-resolution from folders of images to pictures, by the programs of classification."""
 import dataclasses
 import importlib
+import os
 
 import mindspore as ms
 import numpy as np
@@ -134,6 +135,10 @@ def test_images_that_are_too_small_or_damaged(tmp_path):
         task(tmp_path, validation_size=1, patch_size=4)
     (folder / "text.png").write_text("hello")
     with pytest.raises(UserError, match="text.png: damaged, or no image"):
+        task(tmp_path)
+    (folder / "text.png").unlink()
+    os.mkfifo(folder / "pipe.png")
+    with pytest.raises(UserError, match="pipe.png: cannot be read: not a regular file"):
         task(tmp_path)
 
 

@@ -31,6 +31,7 @@ import numpy as np
 
 from . import pictures
 from ..errors import UserError, quote
+from ..files import bytes_of
 
 FOLDERS = {"train": ("train",), "test": ("test", "val", "valid")}
 LONGEST = 1 << 16  # pixels; a coordinate beyond it makes no sense
@@ -84,24 +85,22 @@ class Coco:
         """
         file, folder = self.find(path, split)
         content = _json(file)
-        categories = {_field(each, "id", int, f"{file}: a category"): _field(each, "name", str, f"{file}: a category")
-                      for each in _field(content, "categories", list, file)}
+        categories = _by_id(_field(content, "categories", list, file), "category", file,
+                            lambda each, where: _field(each, "name", str, where))
         classes = classes or _checked_classes([categories[key] for key in sorted(categories)], file)
-        items = {}
-        for image in _field(content, "images", list, file):
-            where = f"{file}: image {quote(image.get('id') if isinstance(image, dict) else image)}"
-            name, size = _field(image, "file_name", str, where), [_field(image, side, int, where) for side in SIDES]
-            items[_field(image, "id", int, where)] = Item(folder / name, where, tuple(size))
+        items = _by_id(_field(content, "images", list, file), "image", file, lambda each, where: Item(
+            folder / _field(each, "file_name", str, where), where,
+            tuple(_field(each, side, int, where) for side in SIDES)))
         for annotation in _field(content, "annotations", list, file):
-            where = f"{file}: annotation {quote(annotation.get('id') if isinstance(annotation, dict) else annotation)}"
+            where = _named("annotation", annotation, file)
             number, category = (_field(annotation, name, int, where) for name in ("image_id", "category_id"))
             if number not in items:
-                raise UserError(f"{where}: there is no image {number}")
+                raise UserError(f"{where}: there is no image {quote(number)}")
             if category not in categories:
-                raise UserError(f"{where}: there is no category {category}")
+                raise UserError(f"{where}: there is no category {quote(category)}")
             left, top, width, height = _numbers(_field(annotation, "bbox", list, where), where)
             items[number].add((left, top, left + width, top + height), _label(categories[category], classes, where),
-                              bool(annotation.get("iscrowd", 0)))
+                              _flag(annotation.get("iscrowd", 0), (0, 1), f"{where}: iscrowd"))
         return _split(classes, list(items.values()))
 
     @staticmethod
@@ -142,7 +141,7 @@ class Voc:
                 left, top, right, bottom = _numbers([_text(each, f"bndbox/{side}", where) for side in CORNERS], where)
                 items[-1].add((left - 1, top - 1, right, bottom),  # pixels are counted from 1, the last one included
                               _label(_text(each, "name", where), classes, where),
-                              each.findtext("difficult", "0").strip() == "1")
+                              _flag(each.findtext("difficult", "").strip() or "0", ("0", "1"), f"{where}: difficult"))
         return _split(classes, items)
 
     @staticmethod
@@ -227,11 +226,35 @@ def _numbers(values, where):
     """The four numbers of a box."""
     try:
         numbers = [float(value) for value in values]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # an integer of more than 308 digits
         numbers = []
     if len(numbers) != 4 or not all(abs(number) <= LONGEST for number in numbers):  # nor is NaN
         raise UserError(f"{where}: {quote(values)} is no box")
     return numbers
+
+
+def _flag(value, choices, where):
+    """Whether a value is the second of two choices."""
+    if value not in choices:
+        raise UserError(f"{where} is {quote(value)}, neither {choices[0]} nor {choices[1]}")
+    return value == choices[1]
+
+
+def _by_id(records, kind, file, read):
+    """Records of COCO's as a dict, number to what `read(record, where)` makes of one."""
+    found = {}
+    for record in records:
+        where = _named(kind, record, file)
+        number = _field(record, "id", int, where)
+        if number in found:
+            raise UserError(f"{where}: there are two of this id")
+        found[number] = read(record, where)
+    return found
+
+
+def _named(kind, record, file):
+    """A record of COCO's for messages."""
+    return f"{file}: {kind} {quote(record.get('id') if isinstance(record, dict) else record)}"
 
 
 def _field(record, name, kind, where):
@@ -250,7 +273,7 @@ def _text(element, name, where):
 
 def _json(file):
     try:
-        return json.loads(file.read_bytes())
+        return json.loads(bytes_of(file))
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -259,11 +282,13 @@ def _json(file):
 
 def _xml(file):
     try:
-        return ElementTree.parse(file).getroot()
+        return ElementTree.fromstring(bytes_of(file))
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
     except ElementTree.ParseError as error:
         raise UserError(f"{file}: damaged, or no XML: {error}") from error
+    except (ValueError, LookupError) as error:
+        raise UserError(f"{file}: cannot be read in the encoding that it names: {error}; UTF-8 can") from error
 
 
 def _names(file):

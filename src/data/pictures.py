@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import UserError
-from ..files import check_output, replacing
+from ..files import bytes_of, check_output, replacing
 
 FORMATS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # that a picture is written in
 
@@ -80,7 +80,7 @@ def grey(image):
 
 def _load(path):
     try:
-        return _open(path.read_bytes())
+        return _open(bytes_of(path))
     except UnidentifiedImageError as error:
         raise UserError(f"{path}: damaged, or no image") from error
     except Exception as error:  # pylint: disable=broad-except
