@@ -41,7 +41,8 @@ def main():
     check_range("images", arguments.images, 1, 4096)
     device.set_up("CPU", mode="PYNATIVE")
     net, identity = loading.load(checkpoint.find_checkpoint(arguments.checkpoint_file_path), loading.stated(arguments))
-    folder = prepare(identity.dataset, arguments.data_path, ("test",), False, identity.class_num, identity.classes)
+    folder = prepare(identity.dataset, arguments.data_path, ("test",), False, identity.class_num, identity.classes,
+                     identity.size)
     batches = create_dataset(identity.dataset, folder, "test", arguments.images, size=identity.size)
     images = next(batches.create_tuple_iterator(num_epochs=1))[0]
     net = fold(net, precision="float32")

@@ -42,7 +42,7 @@ def main():
     device.set_up("CPU", mode="PYNATIVE")
     path, net, identity, images = inputs(options)
     folder = data.prepare(identity.dataset, options.data_path, ("test",), options.allow_small_dataset,
-                          identity.class_num, identity.classes)
+                          identity.class_num, identity.classes, identity.size)
     batches = data.create_dataset(identity.dataset, folder, "test", 250, size=identity.size)
     print(f"{path} on {identity.dataset}, calibrated on {len(images)} training images")
     print(f"{'scheme':12}{'bits':>5}{'top-1, %':>10}{'top-5, %':>10}{'below float':>13}", flush=True)

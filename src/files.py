@@ -40,6 +40,14 @@ def bytes_of(path):
     return path.read_bytes()
 
 
+def check_name(path):
+    """Refuse a path that MindSpore cannot be given: raises UserError where it is no UTF-8, as on Linux it may be."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path}: the name is not UTF-8, as it must be for MindSpore") from error
+
+
 def remove_unfinished(folder):
     """Remove what killed processes left of `replacing` in a folder."""
     for unfinished in Path(folder).glob(f".*{UNFINISHED}"):

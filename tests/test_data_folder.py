@@ -14,19 +14,27 @@
 # ============================================================================
 """src.data with folders of own images: every kind of image arrives, and what cannot is named before the work."""
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from src import data
+from src.config import get_config, pick
 from src.data import imagenet, pictures
 from src.data.cifar import MEAN, STD
 from src.errors import UserError
+from src.networks import NETWORKS
+from src.tasks.classification import Classification
 
 BOTH = ("train", "test")
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def picture(number=0, size=(48, 40)):
@@ -63,9 +71,9 @@ def numbers(images):
     return images[:, 2, 16, 16].tolist()
 
 
-def refused(path, *words, class_num=0, splits=BOTH):
+def refused(path, *words, splits=BOTH, **options):
     with pytest.raises(UserError) as caught:
-        data.prepare("folder", str(path), splits, class_num=class_num)
+        data.prepare("folder", str(path), splits, **options)
     assert "\n" not in str(caught.value) and all(word in str(caught.value) for word in words), caught.value
 
 
@@ -240,7 +248,67 @@ def test_pixels_that_are_no_integers(tmp_path):
 def test_folder_that_ends_like_an_image(tmp_path):
     path = write(tmp_path) / "test" / "dog" / "a.png"
     path.mkdir()
-    refused(tmp_path, str(path), "directory")
+    refused(tmp_path, str(path), "not a regular file")
+
+
+def test_pipe_that_is_named_like_an_image(tmp_path):
+    """Nobody writes into it."""
+    path = write(tmp_path) / "test" / "dog" / "a.png"
+    os.mkfifo(path)
+    refused(tmp_path, f"{path}: cannot be read: not a regular file")
+
+
+def test_large_images(tmp_path):
+    """Without a warning up to Pillow's bound, twice what it warns of; a process of its own, for pytest filters too."""
+    for side in (14, 15):
+        picture(0, (side, side)).save(tmp_path / f"{side}.png")
+    code = ("from pathlib import Path; from PIL import Image; from src.data import pictures; "
+            "Image.MAX_IMAGE_PIXELS = 100; "
+            f"print(pictures.read(Path(r'{tmp_path}/14.png')).shape); pictures.read(Path(r'{tmp_path}/15.png'))")
+    ended = subprocess.run([sys.executable, "-W", "error::UserWarning", "-W", "error::RuntimeWarning", "-c", code],
+                           cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.stdout == "(14, 14, 3)\n"
+    assert ended.stderr.splitlines()[-1].startswith(f"src.errors.UserError: {tmp_path}/15.png: cannot be read: Image "
+                                                    "size (225 pixels) exceeds limit of 200 pixels")
+
+
+@pytest.mark.parametrize("size, side, fits", [
+    ((1, 2047), 224, True), ((1, 2049), 224, False), ((2049, 1), 224, False), ((7, 20000), 224, False),
+    ((10, 70), 4096, False), ((10, 60), 4096, True), ((1, 20000), 95, True), ((20000, 1), 32, True)])
+def test_long_and_narrow_images(size, side, fits, tmp_path, monkeypatch):
+    """MindSpore's Resize fails where the shorter side of one is scaled to a photograph's."""
+    path = write(tmp_path) / "test" / "dog" / "a.png"
+    picture(0, size).save(path)
+    monkeypatch.setattr(data, "image_operations", lambda *_: [])  # which have no use for gigabytes here
+    if fits:
+        assert data.prepare("folder", str(tmp_path), BOTH, size=(side, side))
+        assert data.from_picture("folder", path, (side, side)).shape == (*size, 3)
+        return
+    words = (f"{path}: {size[1]} x {size[0]} pixels are too long and narrow", f"scaled to {round(side * 256 / 224)}")
+    refused(tmp_path, *words, size=(side, side))
+    with pytest.raises(UserError, match=words[0]):
+        data.from_picture("folder", path, (side, side))
+
+
+def test_long_and_narrow_images_for_a_network(tmp_path):
+    """Its images are as large as photographs, or not."""
+    path = write(tmp_path) / "train" / "dog" / "a.png"
+    picture(0, (1, 2049)).save(path)
+    arguments = ["--dataset", "folder", "--data_path", str(tmp_path)]
+    options = pick(Classification.Options, get_config("train", "x", arguments))
+    assert Classification(options, NETWORKS["resnet20"]).class_num == 2
+    with pytest.raises(UserError, match=f"{path}: 2049 x 1 pixels are too long and narrow"):
+        Classification(options, NETWORKS["resnet18"])
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    """Of a class, of a folder around it; images may be called so."""
+    folder = write(tmp_path / "a", classes=("cat",))
+    os.rename(folder / "test" / "cat" / "0.png", folder / "test" / "cat" / os.fsdecode(b"\xff.png"))
+    data.prepare("folder", str(folder), BOTH)
+    assert len(batches(folder, "test", 1)) == 3
+    for folder, name in ((tmp_path / "b", os.fsdecode(b"a\xff")), (tmp_path / os.fsdecode(b"a\xff"), "dog")):
+        refused(write(folder, classes=("cat", name)), "a\udcff", "the name is not UTF-8")
 
 
 def test_missing_folders(tmp_path):

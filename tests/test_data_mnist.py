@@ -14,6 +14,7 @@
 # ============================================================================
 """src.data with MNIST: its four files are checked, and arrive as they are on disk."""
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -63,6 +64,13 @@ def test_folder_itself_or_the_one_around_it(tmp_path):
         assert data.prepare("mnist", str(path), BOTH, True) == tmp_path / "mnist"
     assert data.channels("mnist") == 1 and data.class_count("mnist") == 10
     assert data.class_names("mnist", tmp_path / "mnist") == tuple("0123456789")
+
+
+def test_path_that_is_not_utf8(tmp_path):
+    """MindSpore's reader takes none."""
+    folder = tmp_path / os.fsdecode(b"a\xff")
+    write(folder)
+    refused(folder, f"{folder}: the name is not UTF-8, as it must be for MindSpore")
 
 
 @pytest.mark.parametrize("stray", [None, "t10k-images-idx3-ubyte.gz", "._t10k-labels-idx1-ubyte"])

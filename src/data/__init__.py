@@ -34,6 +34,7 @@ from .images import IMAGES
 from .mnist import MNIST
 from .synthetic import SYNTHETIC
 from ..errors import UserError
+from ..files import check_name
 
 SETS = {"cifar100": CIFAR100, "cifar10": CIFAR10, "mnist": MNIST, "fashion_mnist": FASHION_MNIST,
         "synthetic": SYNTHETIC, "folder": FOLDER, "images": IMAGES,
@@ -56,14 +57,18 @@ class DataSet(Protocol):
     def find(self, path, splits):
         """Path of the folder that has the files of these splits, at `path` or in it; UserError if one is missing."""
 
-    def check(self, folder, split, allow_small):
-        """UserError if a file is damaged or, unless `allow_small`, if there are fewer images than the official ones."""
+    def check(self, folder, split, allow_small, size):
+        """UserError if a file is damaged or no image of `size` can be made of it or, unless `allow_small`, if there are
+        fewer images than the official ones."""
 
     def labels(self, folder, split):
         """Pairs of a file and the array of its labels; together the labels of all images of the split."""
 
     def read(self, folder, split, **options):
         """MindSpore's Dataset of columns image uint8 [h, w, channels] and label; the options are its readers'."""
+
+    def picture(self, path, size):
+        """Where `stored` is None: the pixels uint8 [h, w, 3] of a file; UserError if `operations` cannot take them."""
 
     def operations(self, training, size):
         """Operations that make such an image one of `size`, uint8, and augment it for training."""
@@ -112,7 +117,7 @@ def class_names(name, folder):
     return names if known else ()
 
 
-def prepare(name, path, splits, allow_small=False, class_num=0, classes=()):
+def prepare(name, path, splits, allow_small=False, class_num=0, classes=(), size=None):
     """Find a data set and check its files; generate the synthetic one where it is missing.
 
     Args:
@@ -122,20 +127,22 @@ def prepare(name, path, splits, allow_small=False, class_num=0, classes=()):
         allow_small (bool): accept fewer images, or fewer files, than the official ones.
         class_num (int): classes of the network; 0 takes the data set's own.
         classes (tuple[str]): names of the classes that the network knows, if it does.
+        size (tuple): height and width of the network's images; None is the data set's own.
 
     Returns:
         Path, the folder with the files.
 
     Raises:
-        UserError: a file is missing, damaged or too small, an image has a class that is none, or the classes are others
-            or none.
+        UserError: a file is missing, damaged or too small, an image has a class that is none or cannot be scaled to
+            such a size, or the classes are others or none.
     """
     data_set = SETS[name]
     if data_set.task != "classification":
         raise UserError(f"data set {name} is not for classification, but for {data_set.task}")
     folder = data_set.find(Path(path), splits)
+    check_name(folder)
     for split in splits:
-        data_set.check(folder, split, allow_small)
+        data_set.check(folder, split, allow_small, size or data_set.size)
         _check_classes(data_set.labels(folder, split), class_count(name, class_num, folder))
     names = class_names(name, folder)
     if classes and names and names != tuple(classes):
@@ -241,10 +248,11 @@ def from_picture(name, path, size=None):
         ndarray, float32 [C, H, W].
 
     Raises:
-        UserError: no image, or a damaged one.
+        UserError: no image, a damaged one, or one that cannot be scaled so.
     """
     data_set = SETS[name]
-    image = pictures.read(path, data_set.stored)
+    size = size or data_set.size
+    image = pictures.read(path, data_set.stored) if data_set.stored else data_set.picture(path, size)
     image = pictures.grey(image) if data_set.channels == 1 else image
     for operation in image_operations(name, False, size):
         image = operation(image)

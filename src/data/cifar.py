@@ -21,6 +21,7 @@ from mindspore.dataset import transforms, vision
 
 from . import binary
 from ..errors import UserError
+from ..files import bytes_of
 
 # AdderNet's constants (main.py of its code), for CIFAR-10 and CIFAR-100 alike.
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -65,12 +66,12 @@ class Cifar:
     def find(self, path, splits):
         return binary.find_folder(path, self.folder, [self.files[split][0] for split in splits])
 
-    def check(self, folder, split, allow_small):
+    def check(self, folder, split, allow_small, size):  # pylint: disable=unused-argument
         present = self.present(folder, split)
         for file in present:
-            size = file.stat().st_size
-            if size % self.record_bytes or not size:
-                raise UserError(f"{file}: truncated or damaged: {size} bytes are no multiple of an image's "
+            length = file.stat().st_size
+            if length % self.record_bytes or not length:
+                raise UserError(f"{file}: truncated or damaged: {length} bytes are no multiple of an image's "
                                 f"{self.record_bytes}")
         count = sum(file.stat().st_size for file in present) // self.record_bytes
         missing = [name for name in self.files[split] if folder / name not in present]
@@ -105,7 +106,7 @@ class Cifar:
 
     def class_names(self, folder):
         try:
-            return (folder / self.names).read_text(encoding="utf-8").split()
+            return bytes_of(folder / self.names).decode("utf-8").split()
         except (OSError, UnicodeDecodeError):
             return ()
 

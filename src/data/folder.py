@@ -14,6 +14,7 @@
 # ============================================================================
 """Own images: PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE (or val, or validation), of any size and colours."""
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import mindspore.dataset as ds
 import numpy as np
@@ -21,6 +22,7 @@ from mindspore.dataset import vision
 
 from . import cifar, imagenet, pictures
 from ..errors import UserError
+from ..files import check_name
 
 FOLDERS = {"train": ("train",), "test": ("test", "val", "validation")}
 FORMATS = ("bmp", "gif", "jpeg", "jpg", "png", "ppm", "pgm", "tif", "tiff", "webp")
@@ -41,15 +43,24 @@ class Folder:
         _check_same_classes(_split(path, "train"), _split(path, "test"))
         return path
 
-    def check(self, folder, split, allow_small):  # pylint: disable=unused-argument
+    def check(self, folder, split, allow_small, size):  # pylint: disable=unused-argument
         """Decode every image: a damaged one found later would end a training, and MindSpore's message is long."""
         for name in self.class_names(folder):
-            images = images_in(_split(folder, split) / name)
+            where = _split(folder, split) / name
+            check_name(where)
+            images = images_in(where)
             if not images:
-                raise UserError(f"no images in {_split(folder, split) / name}; they end in {', '.join(FORMATS)}")
+                raise UserError(f"no images in {where}; they end in {', '.join(FORMATS)}")
             with ThreadPoolExecutor() as threads:
-                for _ in threads.map(pictures.read, images):
+                for _ in threads.map(partial(self.picture, size=size), images):
                     pass
+
+    def picture(self, path, size):
+        """See `src.data.DataSet`; any form will do where images are not scaled as ImageNet's."""
+        image = pictures.read(path)
+        if _large(size):
+            imagenet.check_image(image, size, path)
+        return image
 
     def labels(self, folder, split):
         for label, name in enumerate(self.class_names(folder)):

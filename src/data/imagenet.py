@@ -20,10 +20,12 @@ Source: the usual evaluation at 224 of a shorter side of 256 pixels, and trainin
 from mindspore.dataset import vision
 
 from .cifar import mirror
+from ..errors import UserError
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 SHORTER = 256 / 224  # shorter side of an image over that of its crop
+LARGEST = 1 << 27  # pixels of a scaled image, 2048 times as long as high at 224; MindSpore's Resize fails at 2 GiB
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a crop in training: its share of the image, its width over its height
 
 
@@ -32,4 +34,27 @@ def operations(training, size):
     # This interpolation is Pillow's: it averages where an image shrinks, so that a photograph stays one.
     if training:
         return [vision.RandomResizedCrop(size, AREA, RATIO, vision.Inter.PILCUBIC), mirror(size)]
-    return [vision.Resize(round(max(size) * SHORTER), vision.Inter.PILCUBIC), vision.CenterCrop(size)]
+    return [vision.Resize(_shorter(size), vision.Inter.PILCUBIC), vision.CenterCrop(size)]
+
+
+def check_image(image, size, source):
+    """Refuse an image [h, w, 3] that is so long and narrow that it would not fit into memory when it is scaled.
+
+    Args:
+        image (ndarray): the image.
+        size (tuple[int]): height and width of its crops.
+        source (Path): of the image, for the message.
+
+    Raises:
+        UserError: it would have more than LARGEST pixels.
+    """
+    height, width = image.shape[:2]
+    side = _shorter(size)
+    if side * side * max(height, width) > LARGEST * min(height, width):
+        raise UserError(f"{source}: {width} x {height} pixels are too long and narrow: the shorter side is scaled to "
+                        f"{side}")
+
+
+def _shorter(size):
+    """Pixels of the shorter side of an image that crops of `size` are taken from."""
+    return round(max(size) * SHORTER)

@@ -41,7 +41,7 @@ class Mnist:
         advice = f"{packed[0]} must be unpacked first (gunzip)" if packed else self.source
         return binary.find_folder(path, self.folder, files, advice)
 
-    def check(self, folder, split, allow_small):
+    def check(self, folder, split, allow_small, size):  # pylint: disable=unused-argument
         images, labels = (folder / file for file in FILES[split])
         count = _check_file(images, MAGIC["images"], (SIDE, SIDE))
         if _check_file(labels, MAGIC["labels"], ()) != count:

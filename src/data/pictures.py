@@ -14,6 +14,7 @@
 # ============================================================================
 """Image files: their pixels as one sees them, red, green and blue."""
 import io
+import warnings
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -21,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..errors import UserError
 from ..files import bytes_of, check_output, replacing
 
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of large pictures, say; what it refuses, it still does
 FORMATS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # that a picture is written in
 
 
@@ -52,7 +54,7 @@ def read(path, size=None):
         ndarray, uint8 [h, w, 3].
 
     Raises:
-        UserError: no image, or a damaged one.
+        UserError: no image, a damaged one, or one of more pixels than Pillow takes.
     """
     image = _load(path)
     return np.asarray(image.resize(size[::-1], Image.BICUBIC) if size else image)

@@ -66,7 +66,7 @@ class Classification:
         self.size = network.image_size(options.image_size)
         self.dataset, self.batch_size = options.dataset, options.batch_size
         self.folder = data.prepare(options.dataset, options.data_path, splits, options.allow_small_dataset,
-                                   options.class_num, classes)
+                                   options.class_num, classes, self.size)
         self.class_num = data.class_count(options.dataset, options.class_num, self.folder)
         names = data.class_names(options.dataset, self.folder)
         self.classes = names if len(names) == self.class_num else ()
