@@ -30,10 +30,12 @@ from pathlib import Path
 import numpy as np
 
 from . import checkpoint, data, device, loading, picture, yaml_files
-from .config import Parser
+from .config import Parser, check_values
 from .errors import UserError
 from .folding import fold
+from .identity import check_data
 from .kinds import KINDS
+from .networks import NETWORKS
 from .pairs import pairs
 from .training.run_folder import series
 
@@ -50,10 +52,12 @@ def main():
     device.set_up("CPU")
     runs = [Run(path) for path in arguments.runs]
     arguments.output_path.mkdir(parents=True, exist_ok=True)
-    for name, draw in (("curves", draw_curves), ("features", draw_features), ("filters", draw_filters),
-                       ("weights", draw_weights)):
+    figures = {name: draw(runs, arguments.data_path)
+               for name, draw in (("curves", draw_curves), ("features", draw_features), ("filters", draw_filters),
+                                  ("weights", draw_weights))}
+    for name, figure in figures.items():
         path = arguments.output_path / f"{name}.png"
-        picture.save(draw(runs, arguments.data_path), path)
+        picture.save(figure, path)
         print(f"wrote {path}")
 
 
@@ -65,15 +69,18 @@ class Run:
         try:
             settings = yaml_files.values(path / "config.yaml")
             # Runs of before have fewer settings; a teacher's has no layer of its own.
-            self.options = argparse.Namespace(network=settings.get("network", "resnet20"), given=(),
-                                              layer=settings.get("layer") or settings["teacher"],
-                                              dataset=settings["dataset"], class_num=settings["class_num"],
-                                              image_size=settings.get("image_size", 0))
-            self.kind, _ = KINDS[self.options.layer].title, data.SETS[self.options.dataset]
+            options = {"network": settings.get("network", "resnet20"), "dataset": settings["dataset"],
+                       "layer": settings.get("layer") or settings["teacher"], "class_num": settings["class_num"],
+                       "image_size": settings.get("image_size", 0)}
+            check_values(options, "config.yaml")
+            if NETWORKS[options["network"]].task != "classification":
+                raise UserError(f"{options['network']} is no classifier")
+            check_data(options["network"], options["dataset"])
+            self.options, self.kind = argparse.Namespace(**options, given=()), KINDS[options["layer"]].title
             with open(path / "metrics.csv", encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
             self.training, self.held_out = (series(rows, f"{split}_accuracy") for split in ("train", "test"))
-        except (UserError, OSError, ValueError, TypeError, LookupError) as error:
+        except (UserError, OSError, ValueError, TypeError, LookupError, csv.Error) as error:
             raise UserError(f"{path} is no folder of a run: {' '.join(str(error).split())}") from error
 
     def load(self):
@@ -85,7 +92,7 @@ class Run:
         """Features [N, D] and labels [N] of the test images of the first classes."""
         net, identity = self.load()
         net = fold(net)
-        folder = data.prepare(identity.dataset, data_path, ("test",), allow_small=True)
+        folder = data.prepare(identity.dataset, data_path, ("test",), allow_small=True, size=identity.size)
         batches = data.create_dataset(identity.dataset, folder, "test", 250, size=identity.size)
         columns = [(net.features(images).asnumpy(), labels.asnumpy())
                    for images, labels in batches.create_tuple_iterator(num_epochs=1)]

@@ -13,10 +13,42 @@
 # limitations under the License.
 # ============================================================================
 """What the pictures of src.figures show, without drawing it; test_training.py draws them."""
+import sys
+
 import numpy as np
 import pytest
 
+from src import figures
+from src.errors import UserError
 from src.figures import mosaic, on_a_plane, spread
+
+CONFIG = {"network": "lenet5_bn", "layer": "l1", "dataset": "mnist", "class_num": 0, "image_size": 0}
+METRICS = "epoch,train_accuracy,test_accuracy\n1,0.5,0.4\n2,0.6,0.5\n"
+
+
+@pytest.mark.parametrize("config, metrics, words", [
+    ({"network": "nonsense"}, METRICS, "config.yaml: network: 'nonsense' is not one of resnet20, "),
+    ({"dataset": "nonsense"}, METRICS, "config.yaml: dataset: 'nonsense' is not one of cifar100, "),
+    ({"layer": ["l1"]}, METRICS, r"config.yaml: layer: \['l1'\] is not of type str"),
+    ({"class_num": "abc"}, METRICS, "config.yaml: class_num: 'abc' is not of type int"),
+    ({"class_num": -3}, METRICS, "config.yaml: class_num must be a number from 0 to 1000000, not -3"),
+    ({"image_size": "abc"}, METRICS, "config.yaml: image_size: 'abc' is not of type int"),
+    ({"network": "edsr", "dataset": "images"}, METRICS, "edsr is no classifier"),
+    ({"dataset": "coco"}, METRICS, "lenet5_bn learns classification, for which data set coco is none"),
+    ({}, "epoch,train_accuracy\n1,0.5\n", "is no folder of a run: 'test_accuracy'"),
+    ({}, METRICS, "0 checkpoints named"),  # which no other picture than the curves needs
+], ids=range(10))
+def test_runs_that_make_no_sense(config, metrics, words, tmp_path, monkeypatch):
+    """Are refused before a picture is written."""
+    lines = (f"{key}: {value!r}\n" for key, value in {**CONFIG, **config}.items())
+    (tmp_path / "config.yaml").write_text("".join(lines), "utf-8")
+    (tmp_path / "metrics.csv").write_text(metrics, "utf-8")
+    monkeypatch.setattr("src.device._set_device", lambda *_: None)  # a process chooses its processor once
+    monkeypatch.setattr(sys, "argv", ["figures", str(tmp_path), "--output_path", str(tmp_path / "pictures")])
+    with pytest.raises(UserError, match=words) as caught:
+        figures.main()
+    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+    assert not list(tmp_path.glob("pictures/*"))
 
 
 def test_spread_of_features():
