@@ -23,7 +23,7 @@ from pathlib import Path
 from . import yaml_files
 from .errors import UserError, quote
 
-DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "default_config.yaml"
+DEFAULT_CONFIG = Path(__file__).with_name("default_config.yaml")  # a link; when the package is installed, a copy
 # What may be another value when a run is resumed: where things lie, what is shown, what other programs use.
 NOT_DECIDING = ("config_path", "given", "device_target", "device_id", "run_distribute", "data_path",
                 "eval_dataset_path", "precision", "output_path", "resume", "eval_interval", "checkpoint_file_path",

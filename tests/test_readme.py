@@ -117,7 +117,7 @@ APART = ("python train.py --device_target GPU", "python -m benchmarks.compare",
 def _tree(tmp_path_factory):
     """A copy of the tree, whose .venv is the environment that runs the tests."""
     tree = tmp_path_factory.mktemp("readme") / "a copy"
-    shutil.copytree(ROOT, tree, ignore=lambda folder, names: {  # src/data is no data
+    shutil.copytree(ROOT, tree, symlinks=True, ignore=lambda folder, names: {  # src/data is no data
         ".git", ".venv", "__pycache__", *(("data", "output") if folder == str(ROOT) else ())}.intersection(names))
     (tree / ".venv").symlink_to(sys.prefix)
     write_data(tree / "data")
@@ -189,6 +189,12 @@ def test_own_network(tree, monkeypatch, capsys):
     exec(program, {})  # pylint: disable=exec-used
     assert 1 < float(capsys.readouterr().out) < 5
     assert Path("net.onnx").stat().st_size > 1000
+    # Programs of the package, which read what stands above it in this repository, run anywhere.
+    picture = ("predict", tree / "photo.png", "--checkpoint_file_path", tree / "ckpt" / "lenet")
+    for arguments, words in ((("cost",), "honest count"), (picture, "%  ")):
+        done = subprocess.run([sys.executable, "-m", f"adderngd.{arguments[0]}", *arguments[1:]], cwd=site, text=True,
+                              capture_output=True, check=False)
+        assert done.returncode == 0 and words in done.stdout, done.stderr
 
 
 def test_tree_in_the_readme_is_the_tree():
