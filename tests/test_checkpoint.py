@@ -321,12 +321,26 @@ def test_any_lost_end_is_found_or_takes_entries_away(tmp_path):
     ([], "", 0)], ids=str)
 def test_bytes_that_are_not_those_of_the_shape(dims, kind, size, tmp_path):
     """Without a checksum MindSpore would take what there is, fill up the rest, or write beyond the end."""
+    not_a_checkpoint(entry(tmp_path, dims, kind, size))
+
+
+def entry(folder, dims, kind, size):
+    """A file of one entry."""
     entries = Checkpoint()
-    entry = entries.value.add(tag="w")
-    entry.tensor.dims.extend(dims)
-    entry.tensor.tensor_type, entry.tensor.tensor_content = kind, bytes(range(size))
-    (tmp_path / "a.ckpt").write_bytes(entries.SerializeToString())
-    not_a_checkpoint(tmp_path / "a.ckpt")
+    tensor = entries.value.add(tag="w").tensor
+    tensor.dims.extend(dims)
+    tensor.tensor_type, tensor.tensor_content = kind, bytes(range(size))
+    (folder / "a.ckpt").write_bytes(entries.SerializeToString())
+    return folder / "a.ckpt"
+
+
+@pytest.mark.parametrize("kind, size", [("Int4", 2), ("Float8E4M3FN", 4), ("QInt4x2", 4), ("Complex64", 32),
+                                        ("int8", 4)])
+def test_types_that_are_not_taken(kind, size, tmp_path):
+    """MindSpore gives the first half of Int4's values, and 0 for the others."""
+    with pytest.raises(UserError) as caught:
+        load_parameters(entry(tmp_path, [4], kind, size))
+    one_line(caught, tmp_path / "a.ckpt", f"w is of type '{kind}', not one of Bool, Int8, UInt8")
 
 
 def test_published_checkpoints_have_a_checksum():
