@@ -55,6 +55,7 @@ LARGE_LAYERS = {  # of ImageNet networks
     "3x3, 512 to 512, 7x7": ((512, 7, 7), (512, 512, 3, 3), 1, 1),
 }
 FUNCTIONS = {"forward": "AdderForward", "input_grad": "AdderInputGrad", "weight_grad": "AdderWeightGrad"}
+EDSR = (64, 16)  # channels and blocks of its baseline
 SMALL_PICTURES = {"inference": (1, 3, 180, 320), "training": (16, 3, 48, 48)}
 ON_CPU_ONLY = ("quantised", "exported", "super_resolution")  # parts
 LAYOUTS = {"torch CNN, channels last": "channels_last", "torch CNN, NCHW": "contiguous_format"}
@@ -150,7 +151,7 @@ def super_resolution(arguments, peak):  # pylint: disable=unused-argument
     """EDSR of scale 2, its baseline of 16 blocks of 64 channels: enlarging a picture, and a training step."""
     results = {}
     for title, shape in SMALL_PICTURES.items():
-        form = (shape, 64, 16, title == "training")
+        form = (shape, *EDSR, title == "training")
         entries = {"adder": ("adder_edsr", *form), "adder, int16": ("adder_edsr", *form, "l1", "int16"),
                    "MindSpore CNN": ("adder_edsr", *form, "conv"),
                    **{name: ("torch_edsr", *form, layout) for name, layout in LAYOUTS.items()}}

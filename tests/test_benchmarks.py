@@ -12,6 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
+import json
+import re
 import sys
 
 import pytest
@@ -39,6 +41,22 @@ def test_bad_input(tmp_path, monkeypatch, program, options, words):
     with pytest.raises(UserError, match=words):
         program.main()
     assert not (tmp_path / "a.png").exists()
+
+
+def test_layers_and_super_resolution(tmp_path, monkeypatch, capfd):
+    """Of small sizes: what is printed, written and drawn."""
+    monkeypatch.setattr(compare, "LAYERS", {"3x3, small": ((16, 8, 8), (16, 16, 3, 3), 1, 1)})
+    monkeypatch.setattr(compare, "EDSR", (4, 1))
+    monkeypatch.setattr(compare, "SMALL_PICTURES", {"inference": (1, 3, 9, 8), "training": (2, 3, 9, 8)})
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--batch_size", "2", "--rounds", "1", "--parts", "layers",
+                                      "super_resolution", "--output", str(tmp_path / "results.json")])
+    compare.main()
+    printed = capfd.readouterr().out
+    assert re.search(r"\n3x3, small( +\d+\.\d \(\d\.\d\d\)){3} *\n", printed), printed
+    assert printed.count("\nadder, int16") == 1 and printed.count("\nMindSpore CNN") == 2
+    results = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    assert set(results["layers"]["3x3, small"]) == {"forward", "input_grad", "weight_grad"}
+    assert results["super_resolution"]["training"]["adder"]["seconds"] > 0
 
 
 def test_no_gpu(monkeypatch):

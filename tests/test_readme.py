@@ -104,7 +104,8 @@ EXPECTED = {
     "python -m benchmarks.quantised --checkpoint_file_path ckpt --data_path data":
         ([*SMALL, "--calibration_size", "8", "--checkpoint_file_path", "ckpt/lenet"], 0, "adderquant "),  # a smaller one
     "python -m benchmarks.compare --output benchmarks/results.json":
-        (["--batch_size", "4", "--rounds", "1", "--parts", "networks", "quantised", "layers"], 0, "onnxruntime: "),
+        (["--batch_size", "4", "--rounds", "1", "--parts", "networks", "quantised", "--output", "output/results.json"], 0,
+         "onnxruntime: "),  # tests/test_benchmarks.py has the layers
     "python -m benchmarks.plot benchmarks/results.json benchmarks/performance.png": ([], 0, ""),
 }
 # Called in this process, which has imported MindSpore already, are all programs but these: one chooses another device,
