@@ -22,7 +22,7 @@ import mindspore as ms
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a worker, this file is a program
-from src.res20_adder import resnet20  # noqa: E402
+from src.networks import create  # noqa: E402
 from src.tasks.classification import Loss  # noqa: E402
 from src.training.step import TrainStep, sgd  # noqa: E402
 
@@ -34,7 +34,7 @@ def gradients(images, labels, ranks=1):
     """Averaged gradients of a seeded network. BatchNorm uses its running statistics, which do not depend on how images
     are shared out, and the adaptive rate, which acts before averaging, is off."""
     ms.set_seed(7)
-    net = resnet20(10, eta=0.0)
+    net = create("lenet5_bn", 10, in_channels=3, eta=0.0)
     step = TrainStep(Loss(net), sgd(net, 1, 0.1, 0.9, 0.0), ranks)
     net.set_train(False)
     _, values = step.value_and_grad(ms.Tensor(images), ms.Tensor(labels))
