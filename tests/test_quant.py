@@ -14,6 +14,7 @@
 # ============================================================================
 """Quantisation: its arithmetic, the two forms of the network, and the way from a checkpoint to a smaller one."""
 import argparse
+import dataclasses
 import re
 import runpy
 import sys
@@ -26,14 +27,14 @@ import pytest
 from mindspore import nn
 
 import oracle
-from src import data, device, errors, loading
+from src import data, device, errors, kinds, loading
 from src.adder import Adder2d
 from src.checkpoint import save_parameters
 from src.errors import UserError
 from src.exporter import export
 from src.identity import Identity
 from src.kernels import Geometry
-from src.networks import create
+from src.networks import NETWORKS, create
 from src.norm import BatchNormAct2d
 from src.pairs import pairs
 from src.quant import __main__ as program_of_quant
@@ -42,15 +43,28 @@ from src.quant.__main__ import calibration_images, save_quantised
 from src.quant.calibrate import quantise_network
 from src.quant.cells import BITS, Distances, check, occupy
 from src.quant.schemes import SCHEMES
-from src.res20_adder import resnet20
+from src.res20_adder import ResNet
 
 ROOT = Path(__file__).parents[1]
 IDENTITY = Identity("resnet20", "l1", 10, "synthetic")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def fixture_shallow():
+    """All that is called ResNet-20 here has a block in each stage instead of three, and compiles three times as fast;
+    tests/test_networks.py quantises whole networks, and the README's commands ours."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "resnet20", dataclasses.replace(NETWORKS["resnet20"], build=shallow))
+        yield
+
+
+def shallow(class_num=10, layer="l1", in_channels=3, **options):
+    return ResNet(class_num, (1, 1, 1), (16, 32, 64), in_channels, *kinds.sockets(layer, **options))
+
+
 def quantised(parameters, backend="auto"):
     """The network in integers."""
-    return occupy(resnet20(10, backend="composed"), parameters, backend)
+    return occupy(shallow(backend="composed"), parameters, backend)
 
 
 def load(path, **options):
@@ -67,7 +81,7 @@ def fixture_images():
 def fixture_net(images):
     """A seeded network whose running statistics fit noise."""
     ms.set_seed(1)
-    net = resnet20(10).set_train()
+    net = shallow().set_train()
     for _ in range(60):
         net(ms.Tensor(images))
     return net.set_train(False)
@@ -260,7 +274,7 @@ def test_checkpoint_that_does_not_fit(eight, change, words):
     parameters = {**eight, **change}
     parameters = {name: value for name, value in parameters.items() if value is not None}
     with pytest.raises(UserError, match=words):
-        check(resnet20(10, backend="composed"), parameters, Path("a.ckpt"))
+        check(shallow(backend="composed"), parameters, Path("a.ckpt"))
 
 
 @pytest.mark.parametrize("name, change, words", [
@@ -284,13 +298,13 @@ def test_fields_that_make_no_sense(eight, name, change, words):
     parameters = dict(eight)
     parameters[name] = change(parameters.get(name))
     with pytest.raises(UserError, match=f"a.ckpt: {words}|a.ckpt does not fit the network: {words}"):
-        check(resnet20(10, backend="composed"), parameters, Path("a.ckpt"))
+        check(shallow(backend="composed"), parameters, Path("a.ckpt"))
 
 
 def test_integers_of_more_bits(eight):
     parameters = {**eight, "bits": 6}
     with pytest.raises(UserError, match="the integers of layer1.0.conv1 make no sense"):
-        check(resnet20(10, backend="composed"), parameters, Path("a.ckpt"))
+        check(shallow(backend="composed"), parameters, Path("a.ckpt"))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -299,7 +313,7 @@ def test_fields_of_other_types_are_converted(net, images, scheme):
     parameters = quantise_network(net, images, 5, scheme)
     others = {name: value.astype(np.int64 if value.dtype == np.uint8 else np.float64)
               if isinstance(value, np.ndarray) else value for name, value in parameters.items()}
-    got = check(resnet20(10, backend="composed"), {**others, "bits": np.array(5.0)}, Path("a.ckpt"))
+    got = check(shallow(backend="composed"), {**others, "bits": np.array(5.0)}, Path("a.ckpt"))
     assert got.keys() == parameters.keys() and type(got["bits"]) is int
     for name, value in parameters.items():
         assert np.array_equal(got[name], value) and getattr(got[name], "dtype", 0) == getattr(value, "dtype", 0), name
@@ -312,7 +326,7 @@ def test_network_is_left_as_it_was(net, images):
     assert list(net.parameters_dict()) == names
     assert np.array_equal(net(ms.Tensor(images)).asnumpy(), before)
     assert all(one is other for one, (_, other) in zip(cells, net.cells_and_names(), strict=True))
-    assert len(pairs(net)) == 22
+    assert len(pairs(net)) == 10
 
 
 def test_onnx(net, images, tmp_path):
