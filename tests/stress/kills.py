@@ -20,6 +20,7 @@ Programs: train.py alone, train.py with teacher and student, src.quant and expor
 download_data.sh, from a server here that takes its time. Each is run once without a kill, which says how long it takes
 and what it must leave. Half of the kills come when the first file is there, since before that nothing can be lost.
 """
+import os
 import random
 import shutil
 import subprocess
@@ -54,6 +55,11 @@ PROGRAMS = {
 }
 
 
+def count(folder):
+    """Files in it at this moment; a program may be removing them."""
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
 def programs(home, shop):
     """Name of a program to the function that starts it, given the folder where it leaves everything."""
     def starter(words):
@@ -69,7 +75,7 @@ def finish(start, out):
     began, first = time.monotonic(), None
     process = start(out)
     while process.poll() is None:
-        if first is None and any(path.is_file() for path in out.rglob("*")):
+        if first is None and count(out):
             first = time.monotonic() - began
         time.sleep(0.01)
     errors = process.communicate()[1]
@@ -116,7 +122,7 @@ def run(count, seconds, seed, folder):
             out.mkdir()
             first, last = lasted[name]
             kill(starts[name], out, noise.uniform(noise.choice((0, first)), last))
-            before = sum(path.is_file() for path in out.rglob("*"))
+            before = count(out)
             try:
                 finish(starts[name], out)
                 outcome = "same bits" if content(out) == wanted[name] else "OTHER BITS"
