@@ -18,8 +18,6 @@ MindSpore's checksum finds every damage but one: a file that is cut off right be
 The entries that are gone are missed by whoever loads it. Only an identity is not, since older files have none; for that
 reason it stands in front of other extras.
 """
-import contextlib
-import logging
 import math
 import re
 import zipfile
@@ -31,7 +29,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from mindspore.train.checkpoint_pb2 import Checkpoint
 
-from .errors import UserError, quote
+from .errors import UserError, quote, silence
 from .files import replacing
 
 # A published or best checkpoint: <model>_<dataset>_<accuracy * 10,000>.ckpt
@@ -54,7 +52,7 @@ def save_parameters(parameters, path, **extra):
     """
     entries = [{"name": name, "data": ms.Tensor(value)} for name, value in parameters.items()]
     try:
-        with replacing(path) as temporary, _quiet():
+        with replacing(path) as temporary, silence():
             ms.save_checkpoint(entries, str(temporary), append_dict=extra or None, crc_check=True)
     except (OSError, RuntimeError) as error:
         raise UserError(f"cannot write {path}: {_reason(error)}") from error
@@ -96,7 +94,7 @@ def load_parameters(path):
     """
     try:
         _check_sizes(Path(path).read_bytes())
-        with _quiet():
+        with silence():
             return ms.load_checkpoint(str(path), crc_check=True)
     except (OSError, ValueError, TypeError, RuntimeError, KeyError, DecodeError) as error:
         if zipfile.is_zipfile(path) or Path(path).suffix in (".pth", ".pt"):
@@ -206,16 +204,6 @@ def check_shapes(expected, parameters, source):
 def _listing(title, names):
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return f"{title}: {', '.join(names[:4])}{more}" if names else ""
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Silence for MindSpore, which logs a failure before it raises it, and files without a checksum."""
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def _reason(error):

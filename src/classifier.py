@@ -29,3 +29,13 @@ class Classifier(nn.Cell):
     def features(self, x):
         """Images to the features before the last layer, [N, feature_size, 1, 1]."""
         return self.stages(x)[-1]
+
+
+def pooled(body, x):
+    """What each pool of a sequence of cells gives, which ends in one."""
+    maps = ()
+    for cell in body:
+        x = cell(x)
+        if isinstance(cell, nn.MaxPool2d):
+            maps += (x,)
+    return maps

@@ -13,8 +13,10 @@
 # limitations under the License.
 # ============================================================================
 """How an entry point ends where it cannot go on: one line and an exit code."""
+import contextlib
 import ctypes
 import importlib.util
+import logging
 import os
 import reprlib
 import shutil
@@ -110,6 +112,16 @@ def _one_line(message):
     """A message without what a terminal would take for commands, such as control characters in a file's name."""
     text = "".join(each if each.isprintable() else repr(each)[1:-1] for each in str(message))
     return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}..."
+
+
+@contextlib.contextmanager
+def silence(level=logging.CRITICAL):
+    """No messages of Python's logging, up to a level, for a while: MindSpore logs a failure before it raises it."""
+    logging.disable(level)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def die_with_parent():

@@ -21,7 +21,7 @@ the first and the last too, with batch norm and ReLU behind it for the source's 
 from mindspore import nn, ops
 
 from .. import kinds
-from ..classifier import Classifier
+from ..classifier import Classifier, pooled
 from ..pairs import Floats
 
 CHANNELS = (32, 64, 128)  # of two layers each, behind which the resolution is halved
@@ -51,12 +51,8 @@ class LeNetPP(Classifier):
 
     def stages(self, x):
         """Images to what each pool gives, [N, 32, 14, 14] to [N, 128, 3, 3], and the features."""
-        maps = ()
-        for cell in self.body:
-            x = cell(x)
-            if isinstance(cell, nn.MaxPool2d):
-                maps += (x,)
-        return (*maps, self.bn1(self.fc1(x.reshape((-1, CHANNELS[-1] * 3 * 3, 1, 1)))))
+        maps = pooled(self.body, x)
+        return (*maps, self.bn1(self.fc1(maps[-1].reshape((-1, CHANNELS[-1] * 3 * 3, 1, 1)))))
 
     def head(self, x):
         """Features to logits [N, class_num]."""

@@ -20,7 +20,7 @@ ResNet-20, a 1x1 convolution and a norm, on all 8,192 values.
 from mindspore import nn, ops
 
 from .. import kinds
-from ..classifier import Classifier
+from ..classifier import Classifier, pooled
 from ..pairs import Floats
 
 CHANNELS = (128, 256, 512)  # of two layers each, behind which the resolution is halved
@@ -51,12 +51,8 @@ class VGGSmall(Classifier):
 
     def stages(self, x):
         """Images to what each pool gives, [N, 128, 16, 16] to [N, 512, 4, 4], and the features."""
-        maps = ()
-        for cell in self.body:
-            x = cell(x)
-            if isinstance(cell, nn.MaxPool2d):
-                maps += (x,)
-        return (*maps, x.reshape((-1, self.feature_size, 1, 1)))
+        maps = pooled(self.body, x)
+        return (*maps, maps[-1].reshape((-1, self.feature_size, 1, 1)))
 
     def head(self, x):
         """Features to logits [N, class_num]."""

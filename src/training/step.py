@@ -13,14 +13,13 @@
 # limitations under the License.
 # ============================================================================
 """One training step, and the optimizers."""
-import contextlib
 import logging
 
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from ..errors import UserError
+from ..errors import UserError, silence
 
 MOST_STEPS = 10_000_000  # of a run, whose rates are a list
 
@@ -63,28 +62,18 @@ def sgd(net, total_steps, lr, momentum, weight_decay, warm_up=0):
         UserError: there are more than 10,000,000 of them.
     """
     rates = _rates(total_steps, lr, warm_up)
-    with _silent():  # MindSpore warns of a list of a single rate
+    with silence(logging.WARNING):  # MindSpore warns of a list of a single rate
         return nn.SGD(net.trainable_params(), rates, momentum, weight_decay=weight_decay)
 
 
 def adam(net, total_steps, lr, momentum, weight_decay, warm_up=0):  # pylint: disable=unused-argument
     """EDSR's, Adam, with the same rates; it has no use for a momentum. Raises UserError likewise."""
     rates = _rates(total_steps, lr, warm_up)
-    with _silent():  # MindSpore warns of a part of its own
+    with silence(logging.WARNING):  # MindSpore warns of a part of its own
         return nn.Adam(net.trainable_params(), rates, weight_decay=weight_decay)
 
 
 OPTIMIZERS = {"sgd": sgd, "adam": adam}
-
-
-@contextlib.contextmanager
-def _silent():
-    """No warnings."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def _rates(total_steps, lr, warm_up):
