@@ -33,7 +33,7 @@ from test_convert import torch_state, write_state, write_zip
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = {name: (ROOT / name).read_text("utf-8")
-           for name in ("README.md", "ckpt/README.md", "benchmarks/README.md")}
+           for name in ("README.md", "src/README.md", "src/tasks/README.md", "ckpt/README.md", "benchmarks/README.md")}
 
 
 def blocks(text, language):
@@ -56,7 +56,6 @@ EXPECTED = {
     "bash scripts/quick_start.sh": (["--epoch_size", "1", "--network", "lenet5_bn"], 0, "same logits after reloading"),
     "bash scripts/download_data.sh cifar100 data": ([], *NO_DOWNLOAD),
     "bash scripts/run_eval.sh ckpt data CPU": (SMALL, 0, "result: 0."),
-    "bash scripts/download_data.sh mnist data": ([], *NO_DOWNLOAD),
     "source .venv/bin/activate": ([], 0, ""),
     "bash scripts/run_tests.sh": (["--version"], 0, "pytest"),
     "bash scripts/run_eval.sh ckpt data Ascend": ([], *NO_ASCEND),
@@ -81,11 +80,6 @@ EXPECTED = {
     "python -m src.predict photo.png --checkpoint_file_path output/photos": ([], 0, r"\d %  cat"),
     "python export.py --checkpoint_file_path output/photos --file_format ONNX "
     "--file_name output/photos/network --device_target CPU": ([], 0, "exported "),
-    "python train.py --config_path config/adder_edsr_images.yaml --data_path pictures --device_target CPU "
-    "--output_path output/edsr": (TINY_EDSR, 0, "output/edsr/adder_edsr_images_x2_"),
-    "python eval.py --checkpoint_file_path output/edsr --eval_dataset_path pictures --device_target CPU": ([], 0, "SSIM: "),
-    "python -m src.predict photo.png --checkpoint_file_path output/edsr --output_path output/big.png":
-        ([], 0, "enlarged to"),
     "bash scripts/run_export.sh ckpt MINDIR CPU": ([], 0, "exported "),
     "bash scripts/run_export.sh ckpt AIR Ascend": ([], *NO_ASCEND),
     "python -m src.quant --checkpoint_file_path ckpt --data_path data --bits 8 --output output/adder_int8.ckpt":
@@ -94,6 +88,11 @@ EXPECTED = {
         (SMALL, 0, "top-5: "),
     "python -m src.cost": ([], 0, "honest count"),
     "pip install .": (["--no-deps", "--no-build-isolation", "--target", "output/site"], 0, "Successfully installed"),
+    "python train.py --config_path config/adder_edsr_images.yaml --data_path pictures --device_target CPU "
+    "--output_path output/edsr": (TINY_EDSR, 0, "output/edsr/adder_edsr_images_x2_"),
+    "python eval.py --checkpoint_file_path output/edsr --eval_dataset_path pictures --device_target CPU": ([], 0, "SSIM: "),
+    "python -m src.predict photo.png --checkpoint_file_path output/edsr --output_path output/big.png":
+        ([], 0, "enlarged to"),
     "bash scripts/run_ablation.sh data CPU --epoch_size 6 --output_path output/ablation":
         (HELD_OUT, 0, r"full +[01]\.\d+\nno_centres +[01]\.\d"),
     "python train.py --config_path config/cnn_resnet20_cifar100.yaml --device_target CPU --data_path data "
@@ -199,9 +198,9 @@ def test_own_network(tree, monkeypatch, capsys):
 
 
 def test_tree_in_the_readme_is_the_tree():
-    """The listing names every file of the product, every folder, and no file that is not there."""
-    (listing,) = blocks(READMES["README.md"], "text")
-    named = set(re.findall(r"[\w.]+", listing))
+    """The listings name every file of the product, every folder, and no file that is not there."""
+    named = {name for page in READMES.values() for listing in blocks(page, "text")
+             for name in re.findall(r"[\w.]+", listing)}
     patterns = ("*.py", "*.yaml", "scripts/*.*", "src/*.py", "src/*/*.py", "src/kernels/*.*", "benchmarks/*.py",
                 "benchmarks/*.cc", "benchmarks/*.cu", "benchmarks/*.sh")
     files = {path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}

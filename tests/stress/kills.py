@@ -55,7 +55,7 @@ PROGRAMS = {
 }
 
 
-def count(folder):
+def files_in(folder):
     """Files in it at this moment; a program may be removing them."""
     return sum(len(files) for _, _, files in os.walk(folder))
 
@@ -75,7 +75,7 @@ def finish(start, out):
     began, first = time.monotonic(), None
     process = start(out)
     while process.poll() is None:
-        if first is None and count(out):
+        if first is None and files_in(out):
             first = time.monotonic() - began
         time.sleep(0.01)
     errors = process.communicate()[1]
@@ -122,7 +122,7 @@ def run(count, seconds, seed, folder):
             out.mkdir()
             first, last = lasted[name]
             kill(starts[name], out, noise.uniform(noise.choice((0, first)), last))
-            before = count(out)
+            before = files_in(out)
             try:
                 finish(starts[name], out)
                 outcome = "same bits" if content(out) == wanted[name] else "OTHER BITS"
