@@ -116,8 +116,8 @@ def networks(arguments, peak):  # pylint: disable=unused-argument
                                ("training", arguments.batch_size, "training"), ("latency", 1, "inference")):
         entries = {"adder": (f"adder_{form}", batch, "kernel", device),
                    **{name: (f"torch_{form}", batch, *options) for name, options in PEERS[device].items()}}
-        if device == "CPU" and form == "inference":
-            entries["adder, int16"] = ("adder_inference", batch, "kernel", device, "l1", "int16")
+        if device == "CPU":
+            entries["adder, int16"] = (f"adder_{form}", batch, "kernel", device, "l1", "int16")
         if device == "GPU":
             entries["MindSpore CNN"] = (f"adder_{form}", batch, "kernel", device, "conv")
         results[title] = race(entries, arguments.rounds * (10 if batch == 1 else 1))
@@ -155,8 +155,6 @@ def super_resolution(arguments, peak):  # pylint: disable=unused-argument
         entries = {"adder": ("adder_edsr", *form), "adder, int16": ("adder_edsr", *form, "l1", "int16"),
                    "MindSpore CNN": ("adder_edsr", *form, "conv"),
                    **{name: ("torch_edsr", *form, layout) for name, layout in LAYOUTS.items()}}
-        if title == "training":
-            del entries["adder, int16"]
         results[title] = race(entries, min(arguments.rounds, 5))
         print(f"\nEDSR, {title}, {shape[0]} x {shape[2]} x {shape[3]} to twice the size\n{'':26}  ms   large pixels/s")
         for name, result in results[title].items():

@@ -113,7 +113,7 @@ def onnxruntime_int8_inference(batch):
     return lambda: session.run(None, {name: images})
 
 
-def adder_training(batch, backend, device="CPU", layer="l1"):
+def adder_training(batch, backend, device="CPU", layer="l1", precision="float32"):
     """A step as train.py makes it: forward, backward, optimizer."""
     import mindspore as ms
 
@@ -123,7 +123,7 @@ def adder_training(batch, backend, device="CPU", layer="l1"):
 
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_device(device)
-    net = resnet20(CLASSES, layer=layer, backend=backend).set_train()
+    net = resnet20(CLASSES, layer=layer, backend=backend, **_of_l1(layer, precision)).set_train()
     step = TrainStep(Loss(net), sgd(net, 10_000, 0.1, 0.9, 5e-4))
     images, labels = ms.Tensor(_images(batch)), ms.Tensor(_labels(batch).astype(np.int32))
     return _steps(lambda: step(images, labels)[0], lambda loss: loss.asnumpy(), device)
@@ -140,7 +140,9 @@ def adder_edsr(shape, n_feats, n_resblocks, training, layer="l1", precision="flo
 
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_device("CPU")
-    net, (small, large) = edsr(n_feats=n_feats, n_resblocks=n_resblocks, layer=layer), map(ms.Tensor, _pictures(shape))
+    options = _of_l1(layer, precision) if training else {}
+    net = edsr(n_feats=n_feats, n_resblocks=n_resblocks, layer=layer, **options)
+    small, large = map(ms.Tensor, _pictures(shape))
     if not training:
         net = fold(net, precision=precision)
         return lambda: net(small).asnumpy()
@@ -266,6 +268,11 @@ def _torch_network(batch, layout, device, tf32):
     layout = getattr(torch, layout)
     return (ResNet20(CLASSES).to(device, memory_format=layout),
             torch.from_numpy(_images(batch)).to(device, memory_format=layout))
+
+
+def _of_l1(layer, precision):
+    """Options of layers l1, which others do not take."""
+    return {"precision": precision} if layer == "l1" else {}
 
 
 def _steps(step, wait, device):

@@ -14,7 +14,7 @@
 # limitations under the License.
 # All that is to be known of a GPU, behind scripts/set_up_gpu.sh: tests, accuracy, speed, training, resuming. What each
 # step prints goes to OUTPUT/STEP.log, times and exit codes to OUTPUT/summary.txt, tables to OUTPUT/*_gpu.json. The most
-# important comes first; a step that fails or takes too long ends alone, and all of them within some ten minutes.
+# important comes first; a step that fails or takes too long ends alone, and all of them within 20 minutes at most.
 source "$(dirname -- "${BASH_SOURCE[0]}")/../scripts/common.sh"
 usage="OUTPUT [DATA_PATH]"
 [[ $# -ge 1 && $# -le 2 ]] || { echo "Usage: bash benchmarks/${0##*/} $usage" >&2; exit 1; }

@@ -77,13 +77,14 @@ class Adder2d(nn.Cell):
         pad_mode (str): "pad" takes `padding`, "valid" none, and "same" as much as keeps the size, for stride 1.
         dilation (int): 1, as there is nothing else.
         input_gradient (str): "clip" or "sign", see `AdderOp`.
+        precision (str): "float32", or "int16" for fixed point, with the kernel for CPU and norm 1.
 
     Raises: as `adder2d_function`.
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, bias=False, eta=ETA,
                  backend="auto", norm=1, mix=None, *, has_bias=False, pad_mode="pad", dilation=1, group=1,
-                 input_gradient="clip"):
+                 input_gradient="clip", precision="float32"):
         super().__init__()
         self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, one_of_pair(
             "kernel_size", kernel_size)
@@ -94,7 +95,7 @@ class Adder2d(nn.Cell):
             raise ValueError(f"dilation must be 1 in an adder layer, not {dilation!r}")
         padding = padding_of(pad_mode, padding, self.kernel_size, stride)
         self.operation = (AdderOp if mix is None else MixedAdderOp)(stride, padding, eta, backend, norm, group,
-                                                                input_gradient)
+                                                                input_gradient, precision)
         group = self.operation.group
         if in_channels % group or out_channels % group:
             raise ValueError(f"group must divide in_channels {in_channels} and out_channels {out_channels}, not be "
@@ -146,12 +147,16 @@ class AdderOp(Float32):
     Those of norm 2 are its derivatives, dw = sum dy * (x - w), scaled likewise unless eta is 0, and dx = sum dy *
     (w - x).
 
-    Args: see `adder2d_function`.
+    In precision "int16" the forward pass and both gradients are in fixed point, but for the gradient "sign" and the
+    mixed one of the filters.
+
+    Args: see `adder2d_function` and `Adder2d`.
     """
 
     filters_grad = "weight_grad"
 
-    def __init__(self, stride=1, padding=0, eta=ETA, backend="auto", norm=1, group=1, input_gradient="clip"):
+    def __init__(self, stride=1, padding=0, eta=ETA, backend="auto", norm=1, group=1, input_gradient="clip",
+                 precision="float32"):
         super().__init__()
         if input_gradient not in ("clip", "sign") or norm == 2 and input_gradient == "sign":
             raise ValueError(f"input_gradient must be clip, or sign of norm 1, not {input_gradient!r}")
@@ -161,8 +166,16 @@ class AdderOp(Float32):
         self.padding, self.group = self.geometry.padding, self.geometry.group
         self.sharpness = SHARP if input_gradient == "sign" else None
         self.any_batch = False  # whether a batch of unknown size is taken in GRAPH mode, as by exported forms
+        if precision != "float32" and (norm == 2 or not kernels.has("forward" + kernels.PRECISIONS[precision], backend)):
+            raise ValueError(f"precision {precision} needs norm 1 and the kernel for CPU")
         self.forward, self.input_grad, self.weight_grad = (
-            kernels.operation(name, backend, self.geometry) for name in ("forward", "input_grad", self.filters_grad))
+            kernels.operation(name, backend, self.geometry) for name in self.operations(precision))
+
+    def operations(self, precision):
+        """The names of the operations for the forward pass and for the gradients of x and w."""
+        fixed = kernels.PRECISIONS[precision]
+        return ("forward" + fixed, "input_grad" + ("" if self.sharpness else fixed),
+                self.filters_grad + (fixed if self.filters_grad == "weight_grad" else ""))
 
     def construct(self, x, w):
         return self.forward(x, w)

@@ -26,7 +26,7 @@ from .errors import UserError, quote
 DEFAULT_CONFIG = Path(__file__).with_name("default_config.yaml")  # a link; when the package is installed, a copy
 # What may be another value when a run is resumed: where things lie, what is shown, what other programs use.
 NOT_DECIDING = ("config_path", "given", "device_target", "device_id", "run_distribute", "data_path",
-                "eval_dataset_path", "precision", "output_path", "resume", "eval_interval", "checkpoint_file_path",
+                "eval_dataset_path", "output_path", "resume", "eval_interval", "checkpoint_file_path",
                 "file_format", "file_name")
 RECORDED = ("devices",)  # what config.yaml of a run has beside the options
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # PyYAML takes 1e-4, a number in YAML 1.2, for text

@@ -16,6 +16,7 @@
 import contextlib
 import errno
 import fcntl
+import glob
 import os
 import shutil
 import tempfile
@@ -96,7 +97,8 @@ def replacing(path):
     """A file to write in place of `path`: `with replacing(path) as temporary: ...`.
 
     It has the name of `path`, in a hidden folder beside it: MindSpore insists on suffixes, and leaves files of its own
-    where a save fails. At the end it is on the disk and renamed to `path`; after an exception `path` is what it was.
+    where a save fails. At the end it is on the disk and renamed to `path`; after an exception `path` is what it was. What
+    killed processes left of the same is removed.
 
     Args:
         path (str | Path): the file.
@@ -109,7 +111,7 @@ def replacing(path):
     """
     path = Path(path)
     try:
-        folder = Path(tempfile.mkdtemp(UNFINISHED, f".{path.name}.", path.parent))
+        folder, descriptor = _hidden_folder(path)
     except OSError as error:
         error.filename = str(path)  # the name that the user knows
         raise
@@ -124,3 +126,25 @@ def replacing(path):
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.discard(folder)
+        os.close(descriptor)
+
+
+def _hidden_folder(path):
+    """A new folder beside `path`, and what locks it as long as this process lives; others without a lock are removed."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+    while True:
+        folder = Path(tempfile.mkdtemp(UNFINISHED, f".{path.name}.", path.parent))
+        with contextlib.suppress(FileNotFoundError):  # another process took it for left before it was locked
+            descriptor = os.open(folder, os.O_RDONLY)
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, descriptor
+            os.close(descriptor)

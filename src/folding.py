@@ -27,16 +27,13 @@ from .norm import AddRelu
 from .pairs import pairs, put, vacate
 
 
-OPERATIONS = {"float32": "folded", "int16": "folded_int16"}
-
-
 def fold(net, backend="auto", precision="float32"):
     """Fold a network for evaluation, where its adder layers have a kernel; elsewhere it stays as it is.
 
     Args:
         net (Cell): any network of `src.networks` with its final weights and statistics; it is changed.
         backend (str): that of its adder layers, see `src.kernels.operation`.
-        precision (str): what adder layers compute in, "float32" or "int16", see `src.kernels.operations.folded_int16`.
+        precision (str): what adder layers compute in, "float32" or "int16", see `src.kernels.operations.int16`.
 
     Returns:
         Cell, the network: what it gave, by fewer passes over memory.
@@ -44,7 +41,7 @@ def fold(net, backend="auto", precision="float32"):
     Raises:
         UserError: there are no adder layers of norm 1, or no kernel, for another precision than float32.
     """
-    places, operation = pairs(net), OPERATIONS[precision]
+    places, operation = pairs(net), "folded" + kernels.PRECISIONS[precision]
     norms = {pair.layer.operation.geometry.norm for pair in places if isinstance(pair.layer, Adder2d)}
     if precision != "float32" and norms != {1}:
         raise UserError(f"precision {precision} is for adder layers l1 in floats, and this network has none")

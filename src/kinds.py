@@ -56,15 +56,15 @@ KINDS = {
 }
 
 
-def sockets(layer="l1", eta=ETA, backend="auto", mix=None, input_gradient="clip", frozen_norm=False):
+def sockets(layer="l1", eta=ETA, backend="auto", mix=None, frozen_norm=False, **options):
     """What makes the layers and the norms of a network.
 
     Args:
         layer (str): a key of `KINDS`.
         eta, backend: of every adder layer, see `src.adder.adder2d_function`.
         mix (Parameter): of every l1 layer, see `src.adder.Adder2d`.
-        input_gradient (str): "clip" or, of l1 layers, "sign", see `src.adder.AdderOp`.
         frozen_norm (bool): whether norms stay as they are in training, see `src.norm.BatchNormAct2d`.
+        options: input_gradient and precision of l1 layers, see `src.adder.Adder2d`.
 
     Returns:
         tuple (layer, norm).
@@ -72,7 +72,4 @@ def sockets(layer="l1", eta=ETA, backend="auto", mix=None, input_gradient="clip"
     Raises:
         KeyError: unknown kind.
     """
-    make = KINDS[layer].layer(eta, backend, mix)
-    if input_gradient != "clip":
-        make = partial(make, input_gradient=input_gradient)
-    return make, partial(BatchNormAct2d, backend=backend, frozen=frozen_norm)
+    return partial(KINDS[layer].layer(eta, backend, mix), **options), partial(BatchNormAct2d, backend=backend, frozen=frozen_norm)

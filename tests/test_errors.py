@@ -150,6 +150,21 @@ def test_folder_that_is_missing_is_called_as_the_user_calls_it(tmp_path):
     assert caught.value.filename == str(tmp_path / "absent" / "result.txt")
 
 
+def test_what_killed_processes_left_is_removed(tmp_path):
+    """And what one that lives is writing is not."""
+    path, other = tmp_path / "a[1].txt", tmp_path / "b.txt"
+    left = [tmp_path / f".{name}.x.unfinished" for name in ("a[1].txt", "a1.txt")]
+    for folder in left:
+        folder.mkdir()
+        (folder / "half").write_text("half")
+    with replacing(path) as mine, replacing(path) as yours, replacing(other) as theirs:
+        assert not left[0].exists() and left[1].exists()
+        for file in (mine, yours, theirs):
+            file.write_text("mine" if file == mine else "")
+    assert path.read_text("utf-8") == "mine" and {file.name for file in tmp_path.iterdir()} == {
+        "a[1].txt", "b.txt", left[1].name}
+
+
 def test_process_dies_with_its_parent():
     child = "from src.errors import die_with_parent as d; d(); print('ready', flush=True); import time; time.sleep(600)"
     parent = f"import subprocess, sys, time; print(subprocess.Popen([sys.executable, '-c', {child!r}]).pid); " \

@@ -22,6 +22,7 @@ import pytest
 from test_adder_kernel import SHAPES, call, geometry_of
 
 from src import kernels
+from src.adder import Adder2d
 from src.kernels import build
 from src.kernels.geometry import Geometry
 
@@ -64,6 +65,7 @@ def check_int16(library, cases=(*SHAPES, *MORE, LONG)):
             if error.size > 200:
                 assert error.mean() <= (0.5 * np.sqrt(taps) * step + floats).max()
             check_epilogue(library, x, w, stride, padding, y)
+        check_gradients(library, x_shape, w_shape, stride, padding)
 
 
 def check_epilogue(library, x, w, stride, padding, y):
@@ -75,6 +77,55 @@ def check_epilogue(library, x, w, stride, padding, y):
     wanted = np.maximum(scale[:, None, None] * responses + shift[:, None, None] + shortcut, 0)
     got = folded(library, x, w, stride, padding, y, shortcut, relu=1, scale=scale, shift=shift)
     assert oracle.relative_error(got, wanted) < 1e-5
+
+
+def gradients(library, dy, x, w, stride, padding):
+    """dx and dw."""
+    geometry = geometry_of(stride, padding, 1)
+    return (call(library.AdderInputGradInt16, dy, x, w, geometry, like=x),
+            call(library.AdderWeightGradInt16, dy, x, w, np.ones(1, np.float32), geometry, like=w))
+
+
+def check_gradients(library, x_shape, w_shape, stride, padding):
+    """Errors of dx are what the rounding of x, w and dy adds up to, those of dw what independent ones do."""
+    for heavy in (False, True):
+        x, w, dy = all_numbers(x_shape, w_shape, stride, padding, heavy)
+        dx, dw = gradients(library, dy, x, w, stride, padding)
+        wanted = oracle.input_grad(dy, x, w, stride, padding)
+        assert (np.abs(dx - wanted) <= most_of_dx(dy, x, w, stride) + 1e-6 * np.abs(wanted).max()).all()
+        wanted, positions = oracle.weight_grad(dy, x, w, stride, padding), dy[:, 0].size
+        largest = (np.abs(x).max() + np.abs(w).max()) * np.abs(dy).max()
+        # Of a tile's positions, 256 or a row; x has 13 bits and the sum of dy 18, or dy 15.
+        step = largest * max(1 / 32766, 1.01 * max(256, dy.shape[3]) / 2 ** 18)
+        assert np.abs(dw - wanted).max() <= 3 * np.sqrt(positions) * (step + largest / 8192) + 1e-6 * np.abs(wanted).max()
+
+
+def all_numbers(x_shape, w_shape, stride, padding, heavy=False):
+    """x, w and dy, of which a few values may be far larger than the others."""
+    x, w = numbers(x_shape, w_shape, 3)
+    rows, columns = ((size + 2 * padding - w_shape[2]) // stride + 1 for size in x_shape[2:])
+    random = np.random.default_rng(1)
+    shape = (x_shape[0], w_shape[0], rows, columns)
+    return x, w, (random.standard_t(2, shape) if heavy else random.standard_normal(shape)).astype(np.float32)
+
+
+def most_of_dx(dy, x, w, stride):
+    """By how much dx of an image [N, 1, 1, 1] may be off: a step of x's grid times |dy|, half a step of dy a term."""
+    groups, window = x.shape[1] // w.shape[1], (-(-w.shape[2] // stride)) ** 2
+    bounds = np.zeros((len(x), groups))
+    for n, group in np.ndindex(bounds.shape):
+        of_x = x[n].reshape(groups, -1)[group]
+        size = np.abs(dy[n].reshape(groups, -1, *dy.shape[2:])[group], dtype=np.float64)
+        least, most = (2.0 ** np.ceil(np.log2(max(1, v))) if v > 0 else 0 for v in (-of_x.min(), of_x.max()))
+        taps, largest_sum = len(size) * window, size.sum(0).max()
+        one = min(2048, 2 ** 30 // taps)
+        while (most + least + 2) * one > 65535:
+            one //= 2
+        factor = lambda one: (0.999 * 2 ** 31 - one * taps / 2) / (one * window * largest_sum)  # noqa: E731
+        while one > 1 and factor(one) < min(32766 / size.max(), one / size.mean()):
+            one //= 2
+        bounds[n, group] = largest_sum * window / one + taps / 2 / min(factor(one), 32766 / size.max())
+    return bounds.max(1)[:, None, None, None]
 
 
 @pytest.fixture(name="library", scope="module")
@@ -100,6 +151,23 @@ def test_an_image_does_not_depend_on_the_others(library, case):
     assert len(results) == 1
 
 
+@pytest.mark.parametrize("case", [SHAPES[2], SHAPES[3], SHAPES[7], MORE[1]])
+def test_gradients_do_not_depend_on_threads(library, case):
+    """Nor that of an image on the others."""
+    x_shape, w_shape, stride, padding = case
+    x, w, dy = all_numbers((max(x_shape[0], 6), *x_shape[1:]), w_shape, stride, padding)
+    x *= np.logspace(-2, 2, len(x), dtype=np.float32)[:, None, None, None]
+    dy *= np.logspace(-3, 3, len(x), dtype=np.float32)[:, None, None, None]
+    results = set()
+    for threads in (1, 2, 5):
+        library.SetThreads(ctypes.c_int64(threads))
+        dx, dw = gradients(library, dy, x, w, stride, padding)
+        alone = [gradients(library, dy[n:n + 1], x[n:n + 1], w, stride, padding)[0] for n in range(len(x))]
+        assert np.concatenate(alone).tobytes() == dx.tobytes()
+        results.add(dx.tobytes() + dw.tobytes())
+    assert len(results) == 1
+
+
 @pytest.mark.parametrize("size", [0, 1e-38, 1e-20, 1e20, 1e36])
 def test_sizes(library, size):
     """Images of zeros, of tiny and of huge values."""
@@ -107,6 +175,41 @@ def test_sizes(library, size):
     x, w = x * np.float32(size), w * np.float32(size or 1)
     y = oracle.forward(x, w, 1, 1)
     assert oracle.relative_error(folded(library, x, w, 1, 1, y), y) < 1e-4
+
+
+@pytest.mark.parametrize("size", [0, 1e-25, 1e-10, 1e10, 1e30])
+def test_sizes_of_dy(library, size):
+    x, w, dy = all_numbers((2, 5, 6, 7), (3, 5, 3, 3), 1, 1)
+    dx, dw = gradients(library, dy * np.float32(size), x, w, 1, 1)
+    assert oracle.relative_error(dx, size * oracle.input_grad(dy, x, w, 1, 1)) < 1e-3
+    assert oracle.relative_error(dw, size * oracle.weight_grad(dy, x, w, 1, 1)) < 1e-3
+
+
+def test_far_weights_and_images_count_in_full(library):
+    """Differences are clipped, whatever lies between; images of thousands have a coarse grid."""
+    x, w, dy = all_numbers((3, 5, 6, 7), (3, 5, 3, 3), 1, 1)
+    w[0] += 1e4
+    w[1] -= 1e4
+    x[1] *= 3000
+    x[2] -= 500
+    got, wanted = gradients(library, dy, x, w, 1, 1)[0], oracle.input_grad(dy, x, w, 1, 1)
+    assert (np.abs(got - wanted) <= most_of_dx(dy, x, w, 1) + 1e-5).all()
+    x[1] *= 100  # of which no grid of 16 bits has a step of 1
+    assert np.isnan(gradients(library, dy, x, w, 1, 1)[0][1]).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_gradients_of_what_is_not_finite(library, value):
+    """The image's dx, and dw, are NaN; so are all where a weight is."""
+    x, w, dy = all_numbers((3, 5, 6, 7), (18, 5, 3, 3), 1, 1)
+    wanted = oracle.input_grad(dy, x, w, 1, 1)
+    x[0, 2, 1, 3], dy[2, 17, 5, 6] = value, value
+    dx, dw = gradients(library, dy, x, w, 1, 1)
+    assert np.isnan(dx[[0, 2]]).all() and oracle.relative_error(dx[1], wanted[1]) < 1e-2
+    assert np.isnan(dw[17]).all() and np.isnan(dw[:, 2]).all()
+    x, w, dy = all_numbers((3, 5, 6, 7), (18, 5, 3, 3), 1, 1)
+    w[3, 4, 0, 1] = value
+    assert np.isnan(gradients(library, dy, x, w, 1, 1)[0]).all()
 
 
 def test_what_is_not_finite(library):
@@ -127,7 +230,9 @@ def test_nothing_to_add(library):
                    ((2, 3, 5, 5), (0, 3, 3, 3), 1, 1), ((2, 3, 2, 5), (4, 3, 3, 3), 2, 0)]:
         x, w = numbers(*shapes[:2]) if all(shapes[0]) else (np.zeros(shapes[0], np.float32), np.zeros(shapes[1], np.float32))
         rows, columns = (max(0, (size + 2 * shapes[3] - w.shape[2]) // shapes[2] + 1) for size in x.shape[2:])
-        assert not folded(library, x, w, *shapes[2:], np.zeros((len(x), len(w), rows, columns), np.float32)).any()
+        y = np.zeros((len(x), len(w), rows, columns), np.float32)
+        assert not folded(library, x, w, *shapes[2:], y).any()
+        assert not any(gradient.any() for gradient in gradients(library, y, x, w, *shapes[2:]))
 
 
 @pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
@@ -143,3 +248,29 @@ def test_operators(mode, library):
     assert np.array_equal(got, folded(library, x, w, 2, 1, y)) and not np.array_equal(got, floats)
     with pytest.raises(ValueError, match="norm 1 only, not 2"):
         kernels.operation("folded_int16", "kernel", Geometry(2, 1, 2), relu=False)
+
+
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+def test_layer(mode, library):
+    """An adder layer's forward pass and gradients are those of the library, eta apart."""
+    ms.set_context(mode=mode)
+    x, w, dy = all_numbers((3, 6, 9, 8), (17, 6, 3, 3), 2, 1)
+    layer = Adder2d(6, 17, 3, 2, 1, eta=0, precision="int16")
+    layer.adder.set_data(ms.Tensor(w))
+    dx, dw = ms.ops.GradOperation(get_all=True, get_by_list=True, sens_param=True)(layer, layer.trainable_params())(
+        ms.Tensor(x), ms.Tensor(dy))
+    y, zeros, ones = oracle.forward(x, w, 2, 1), np.zeros(17, np.float32), np.ones(17, np.float32)
+    assert np.array_equal(layer(ms.Tensor(x)).asnumpy(), folded(library, x, w, 2, 1, y, scale=ones, shift=zeros))
+    for got, wanted in zip((dx[0], dw[0]), gradients(library, dy, x, w, 2, 1)):
+        assert np.array_equal(got.asnumpy(), wanted)
+
+
+def test_what_has_no_fixed_point():
+    """Norm 2, other backends; the sign gradient of x and the mixed one of w are in floats."""
+    for options in ({"norm": 2}, {"backend": "composed"}):
+        with pytest.raises(ValueError, match="precision int16 needs norm 1 and the kernel for CPU"):
+            Adder2d(2, 2, 3, precision="int16", **options)
+    assert Adder2d(2, 2, 3, precision="int16", input_gradient="sign").operation.operations("int16") == (
+        "forward_int16", "input_grad", "weight_grad_int16")
+    mix = ms.Parameter(ms.Tensor(np.ones(1, np.float32)))
+    assert Adder2d(2, 2, 3, precision="int16", mix=mix).operation.operations("int16")[2] == "mixed_weight_grad"

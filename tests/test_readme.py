@@ -26,6 +26,7 @@ import pytest
 
 import test_data_folder
 import test_data_mnist
+import test_detection
 import test_super_resolution
 from src import device, errors
 from src.data import synthetic
@@ -46,6 +47,8 @@ SMALL = ["--allow_small_dataset"]
 SHORT = [*SMALL, "--epoch_size", "1", "--batch_size", "32"]
 TINY = [*SHORT, "--network", "lenet5_bn"]  # compiles in a moment
 TINY_EDSR = ["--epoch_size", "1", "--batch_size", "4", "--patch_size", "12", "--n_feats", "4", "--n_resblocks", "1"]
+TINY_FCOS = ["--epoch_size", "1", "--batch_size", "2", "--image_size", "64", "--fpn_channels", "4", "--head_convs", "1",
+             "--neck", "fpn", "--mode", "PYNATIVE"]
 HELD_OUT = [*TINY, "--validation_size", "32"]
 NO_ASCEND = (1, "error: device_target Ascend is not available on this machine")
 # Refused in the copy, whose small data sets must survive; test_download.py downloads.
@@ -93,6 +96,12 @@ EXPECTED = {
     "python eval.py --checkpoint_file_path output/edsr --eval_dataset_path pictures --device_target CPU": ([], 0, "SSIM: "),
     "python -m src.predict photo.png --checkpoint_file_path output/edsr --output_path output/big.png":
         ([], 0, "enlarged to"),
+    "python train.py --network fcos_resnet18 --dataset voc --data_path boxes --device_target CPU "
+    "--output_path output/fcos": (TINY_FCOS, 0, "output/fcos/adder_fcos_resnet18_voc_"),
+    "python eval.py --checkpoint_file_path output/fcos --eval_dataset_path boxes --device_target CPU":
+        (["--mode", "PYNATIVE"], 0, "AP50: "),
+    "python -m src.predict photo.png --checkpoint_file_path output/fcos --output_path output/found.png":
+        ([], 0, "output/found.png"),
     "bash scripts/run_ablation.sh data CPU --epoch_size 6 --output_path output/ablation":
         (HELD_OUT, 0, r"full +[01]\.\d+\nno_centres +[01]\.\d"),
     "python train.py --config_path config/cnn_resnet20_cifar100.yaml --device_target CPU --data_path data "
@@ -125,6 +134,7 @@ def _tree(tmp_path_factory):
     test_data_folder.picture().save(tree / "photo.png")
     for split in ("train", "test"):
         test_super_resolution.write(tree / "pictures" / split)
+    test_detection.voc(tree / "boxes", train=range(2), test=range(2, 4))
     write_state(write_zip, tree / "ResNet20-AdderNet.pth", torch_state()[0])
     return tree
 

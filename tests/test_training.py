@@ -302,7 +302,20 @@ def test_options_that_make_no_sense_together(data, tmp_path):
     assert "method alone has no teacher" in refused(tmp_path / "no data", tmp_path / "run", "--teacher", "l2")
     assert "optimizer adam does not use --momentum" in refused(tmp_path / "no data", tmp_path / "run", "--optimizer",
                                                                "adam", "--momentum", "0.5")
+    assert "precision int16 is one of layer l1 only, not of l2" in refused(
+        tmp_path / "no data", tmp_path / "run", "--precision", "int16", "--layer", "l2")
+    assert "precision int16 needs the kernel for CPU" in refused(data, tmp_path / "run", "--precision", "int16",
+                                                                 "--backend", "composed")
     assert not (tmp_path / "run").exists()
+
+
+def test_fixed_point(data, whole, tmp_path):
+    """Training in integers of 16 bits ends near where that in floats does, and is resumed as that only."""
+    output = tmp_path / "run"
+    train(data, output, "--precision", "int16")
+    losses, floats = ([float(row["loss"]) for row in rows(folder)] for folder in (output, whole[0]))
+    assert losses != floats and np.allclose(losses, floats, atol=0.1)
+    assert "precision" in refused(data, output, "--resume", "--epoch_size", str(EPOCHS))
 
 
 @pytest.mark.parametrize("name, model", [("adder", "adder"), ("adderl2", "adderl2"), ("cnn", "cnn")])

@@ -17,11 +17,13 @@ import dataclasses
 
 import mindspore as ms
 
-from .. import loading
+from .. import kernels, loading
 from . import warm_start
 from .weight_gradient import schedule
 from ..errors import UserError
 from ..training.run_folder import RunFolder
+
+OF_L1 = {"weight_gradient": "full", "input_gradient": "clip", "precision": "float32"}  # what it is of other layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +37,11 @@ class Learner:
     epoch_size: int
     weight_gradient: str
     input_gradient: str
+    precision: str
     pre_trained: str
 
     def __post_init__(self):
-        for name, usual in (("weight_gradient", "full"), ("input_gradient", "clip")):
+        for name, usual in OF_L1.items():
             if getattr(self, name) != usual and self.layer != "l1":
                 raise UserError(f"{name} {getattr(self, name)} is one of layer l1 only, not of {self.layer}")
 
@@ -46,13 +49,17 @@ class Learner:
         """The network with its first weights, and what `Trainer.fit` calls before each epoch.
 
         Raises:
-            UserError: see `src.distill.warm_start.begin_with`.
+            UserError: see `src.distill.warm_start.begin_with`; no kernel for the precision.
         """
+        operation = "forward" + kernels.PRECISIONS[self.precision]
+        if self.precision != "float32" and not kernels.has(operation, self.backend):
+            raise UserError(f"precision {self.precision} needs the kernel for CPU, which is not used here")
         mix, begin_epoch = schedule(self.weight_gradient, self.epoch_size)
         ms.set_seed(self.seed)
         identity = task.identity(self.network, self.layer)
         net = loading.create(identity, self.backend, eta=self.eta, mix=mix,
-                              input_gradient=self.input_gradient)
+                             **{name: getattr(self, name) for name in ("input_gradient", "precision")
+                                if getattr(self, name) != OF_L1[name]})
         if self.pre_trained:
             warm_start.begin_with(net, self.pre_trained, identity)
         return net, begin_epoch

@@ -31,7 +31,7 @@ from ..errors import UserError
 from ..kinds import KINDS
 
 # Do not decide what a teacher becomes:
-STUDENT_ONLY = ("layer", "eta", "epoch_size", "weight_gradient", "input_gradient", "pre_trained",
+STUDENT_ONLY = ("layer", "eta", "epoch_size", "weight_gradient", "input_gradient", "precision", "pre_trained",
                 "teacher_checkpoint_path", "inherit", "logits_weight", "logits_loss", "dkd_beta", "standardise_logits",
                 "temperature", "features_weight", "direction_weight", "response_kernel")
 

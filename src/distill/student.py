@@ -17,7 +17,7 @@ import argparse
 import dataclasses
 
 from .. import checkpoint, identity, loading
-from .learner import Learner
+from .learner import OF_L1, Learner
 from ..errors import UserError
 from ..folding import fold
 from ..networks import NETWORKS
@@ -42,7 +42,7 @@ class Student(Learner):
 
     def teacher_learner(self, epoch_size):
         """A teacher of the same shape, as a network that learns."""
-        return Learner(self.network, self.teacher, self.teacher_eta, self.backend, self.seed, epoch_size, "full", "clip",
+        return Learner(self.network, self.teacher, self.teacher_eta, self.backend, self.seed, epoch_size, *OF_L1.values(),
                        "")
 
     def trained_teacher(self, task):

@@ -23,6 +23,7 @@ from .build import BuildError
 from .geometry import Geometry, one_of_pair
 from .precision import Float32, check_float
 
+PRECISIONS = operations.PRECISIONS
 BACKENDS = ("auto", "kernel", "composed", *exported.FORMS)
 
 

@@ -36,6 +36,7 @@
 #include "abi.h"
 #include "depthwise.h"
 #include "epilogue.h"
+#include "fixed_point.h"
 #include "forward.h"
 #include "layer.h"
 #include "packing.h"
@@ -45,10 +46,6 @@ namespace {
 
 constexpr int64_t kWords = 2;              // whose maxima are added before they are widened
 constexpr float kTop = 16382.0f;           // the largest integer: two fit 16 bits, even if rounding adds 1 to each
-constexpr int32_t kInfinite = 0x7f800000;  // bits of the exponent, all set where a value is not finite
-using Shorts = int16_t __attribute__((vector_size(4 * kLanes)));
-// Unsigned, for sums may overflow where nobody looks: behind the last position of a tile memory has any value.
-using Sums = uint32_t __attribute__((vector_size(4 * kLanes)));
 using ShortSums = uint16_t __attribute__((vector_size(4 * kLanes)));
 
 inline Shorts Larger(Shorts a, Shorts b) {
@@ -64,25 +61,6 @@ inline Shorts Larger(Shorts a, Shorts b) {
 inline Shorts Add(Shorts a, Shorts b) {
   return reinterpret_cast<Shorts>(reinterpret_cast<ShortSums>(a) + reinterpret_cast<ShortSums>(b));
 }
-
-// sum + both integers of each word.
-inline Sums AddPairs(Sums sum, Shorts words) {
-#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512DQ__)
-  return reinterpret_cast<Sums>(_mm512_dpwssd_epi32(reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(words),
-                                                    _mm512_set1_epi16(1)));
-#elif defined(__AVX512BW__) && defined(__AVX512DQ__)
-  return sum + reinterpret_cast<Sums>(_mm512_madd_epi16(reinterpret_cast<__m512i>(words), _mm512_set1_epi16(1)));
-#elif defined(__AVX2__) && !defined(__AVX512F__)
-  return sum + reinterpret_cast<Sums>(_mm256_madd_epi16(reinterpret_cast<__m256i>(words), _mm256_set1_epi16(1)));
-#elif defined(__aarch64__)
-  return reinterpret_cast<Sums>(vpadalq_s16(reinterpret_cast<int32x4_t>(sum), reinterpret_cast<int16x8_t>(words)));
-#else
-  const Ints bits = reinterpret_cast<Ints>(words);
-  return sum + reinterpret_cast<Sums>(bits >> 16) + reinterpret_cast<Sums>((bits << 16) >> 16);
-#endif
-}
-
-inline Shorts SplatWord(const float *word) { return reinterpret_cast<Shorts>(LoadAs<int32_t>(word) - Ints{}); }
 
 // See `Block`; the sums are integers, of which floats are made at the end. Behind sum_w is what w is beyond the grid.
 NO_INLINE void FixedBlock(int64_t taps, const float *x, const int64_t *runs, const int64_t *offsets, const float *w,
@@ -117,11 +95,10 @@ struct Scale {
 
   float High() const { return low + 2 * kTop / factor; }
 
-  // Words of the integers nearest to a and b, as the lowest bits of a sum with 3 * 2^22.
+  // Words of the integers of a and b.
   Vec Words(Vec a, Vec b) const {
-    const Ints first = reinterpret_cast<Ints>((a - low) * factor + Splat(12582912.0f - kTop));
-    const Ints second = reinterpret_cast<Ints>((b - low) * factor + Splat(12582912.0f - kTop));
-    return reinterpret_cast<Vec>((first & 0xffff) | (second << 16));
+    const Vec zero = Splat(kRounding - kTop);
+    return reinterpret_cast<Vec>(::Words((a - low) * factor + zero, (b - low) * factor + zero));
   }
   bool operator<(const Scale &other) const {
     return std::tie(low, factor) < std::tie(other.low, other.factor);
@@ -130,27 +107,12 @@ struct Scale {
 
 // One of few scales, so that filters need not be made anew for each image, of a grid that spans some values and zero.
 // Its factor is NaN if one of them is not finite. `top` is the largest integer less the smallest.
-Scale ScaleOf(const float *values, int64_t count, float top) {
+Scale ScaleOf(const Range &range, float top) {
   // The least power of 2^(1/4) that is no less than v.
   const auto power = [](float v) { return std::exp2(std::ceil(std::log2(std::max(v, 1e-33f)) * 4.0f) / 4.0f); };
-  Vec lows = {}, highs = {};
-  Ints broken = {};
-  const auto take = [&](Vec v) {
-    lows = Min(v, lows), highs = Max(v, highs);
-    broken |= (reinterpret_cast<Ints>(v) & kInfinite) == kInfinite;
-  };
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) take(Load(values + i));
-  take(LoadFirst(values + i, count - i));
-  float low = 0.0f, high = 0.0f;
-  bool finite = true;
-  for (int j = 0; j < kLanes; ++j) {
-    low = std::min(low, lows[j]), high = std::max(high, highs[j]);
-    finite &= broken[j] == 0;
-  }
-  if (!finite) return {0.0f, std::numeric_limits<float>::quiet_NaN()};
-  if (low < 0.0f) low = -power(-low);
-  return {low, 1.0f / power((high - low) / top)};
+  if (!range.finite) return {0.0f, std::numeric_limits<float>::quiet_NaN()};
+  const float low = range.low < 0.0f ? -power(-range.low) : 0.0f;
+  return {low, 1.0f / power((range.high - low) / top)};
 }
 
 // Two planes as words; without a second one its half is zero, and without a first one all is.
@@ -228,7 +190,7 @@ class Fixed {
   const Image &Of(int64_t n) {
     std::call_once(known_[n], [&] {
       const float top = std::min(2 * kTop, 0x1p31f / (2 * layer.taps + 1));
-      const Scale scale = ScaleOf(ImageOf(n), channels_ * layer.height * layer.width, top);
+      const Scale scale = ScaleOf(RangeOf(ImageOf(n), channels_ * layer.height * layer.width), top);
       const FixedFilters &filters = FiltersOf(scale);
       images_[n] = {filters.words.data(), filters.sums.data(), -1.0f / scale.factor, scale};
     });
@@ -272,12 +234,22 @@ void RunForward(const Layer &layer, const float *x, const float *w, const Epilog
 
 }  // namespace
 
-// Inputs and output as those of `FoldedLayer`, of norm 1. A depthwise layer, which memory limits and not
+// Inputs and outputs are those of the functions in floats, of norm 1. A depthwise layer, which memory limits and not
 // arithmetic, is computed in floats. An image with a value that is not finite gives NaN.
-extern "C" int AdderFoldedInt16(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *,
-                                void *) {
+extern "C" {
+
+int AdderForwardInt16(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
+  return Guarded({count, data, ranks, shapes, types}, [](Arguments &arguments) {
+    const Tensor x = arguments.Next(), w = arguments.Next(), geometry = arguments.Next(), y = arguments.Next();
+    RunForward(LayerOf(x, w, geometry), x.Data(), w.Data(), Epilogue(), y.Data());
+  });
+}
+
+int AdderFoldedInt16(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
   return Guarded({count, data, ranks, shapes, types}, [](const Arguments &arguments) {
     const FoldedLayer folded(arguments);
     RunForward(folded.layer, folded.x, folded.w, folded.epilogue, folded.y);
   });
 }
+
+}  // extern "C"

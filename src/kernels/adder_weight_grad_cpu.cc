@@ -21,14 +21,20 @@
 //
 // Few channels leave most of a block empty, and that for every tap. Such a layer is run as one of 1x1 with its taps as
 // channels: what a position sees of each is gathered. The sums are the same.
+//
+// In fixed point of 16 bits a word is two positions, of which a multiply-add of pairs takes both. x and dy are rounded
+// to integers whose step is that of a tile's block of channels, or vector of filters, so that no sum overflows.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <vector>
 
 #include "abi.h"
 #include "depthwise.h"
+#include "fixed_point.h"
 #include "layer.h"
 #include "packing.h"
 #include "simd.h"
@@ -53,8 +59,8 @@ struct Steps {
 
 // out[c][f] += the sum over all positions, for kBlock channels and a vector of filters.
 template <Sum kind>
-NO_INLINE void WeightGradBlock(int64_t images, int64_t rows, int64_t columns, const float *dy, const Steps &dy_steps,
-                               const float *x, const Steps &x_steps, const float *w, float *out) {
+NO_INLINE void FloatBlock(int64_t images, int64_t rows, int64_t columns, const float *dy, const Steps &dy_steps,
+                          const float *x, const Steps &x_steps, const float *w, float, float *out) {
   Vec sum[kBlock] = {};
   for (int64_t n = 0; n < images; ++n)
     for (int64_t row = 0; row < rows; ++row) {
@@ -70,6 +76,101 @@ NO_INLINE void WeightGradBlock(int64_t images, int64_t rows, int64_t columns, co
   UNROLL
   for (int c = 0; c < kBlock; ++c) Store(out + c * kLanes, Load(out + c * kLanes) + sum[c]);
 }
+
+// The same sum of products, of words of two positions each, times `unit`.
+NO_INLINE void FixedBlock(int64_t images, int64_t rows, int64_t columns, const float *dy, const Steps &dy_steps,
+                          const float *x, const Steps &x_steps, const float *, float unit, float *out) {
+  Sums sum[kBlock] = {};
+  for (int64_t n = 0; n < images; ++n)
+    for (int64_t row = 0; row < rows; ++row) {
+      const float *dys = dy + n * dy_steps.image + row * dy_steps.row, *xs = x + n * x_steps.image + row * x_steps.row;
+      for (int64_t q = 0; q < columns; ++q, dys += kLanes, xs += x_steps.position) {
+        const Shorts g = LoadAs<Shorts>(dys);
+        UNROLL
+        for (int c = 0; c < kBlock; ++c) sum[c] = AddProducts(sum[c], g, SplatWord(xs + c));
+      }
+    }
+  UNROLL
+  for (int c = 0; c < kBlock; ++c)
+    Store(out + c * kLanes, Load(out + c * kLanes) + ToFloat(reinterpret_cast<Ints>(sum[c])) * unit);
+}
+
+// Numbers of the sums of products: how many positions a word has; what makes words of floats and returns what 1 of them
+// is worth, for dy [image, row, column, lane], where `columns` of each row become whole words, and for x [image,
+// position, channel], where a word is x there and `stride` positions on; the inner loop.
+struct Floats {
+  static constexpr int64_t kPositions = 1;
+  static float PackDy(int64_t, int64_t, int64_t, const Steps &, float *) { return 1.0f; }
+  static float PackX(int64_t, int64_t, const Steps &, int64_t, float *) { return 1.0f; }
+  static constexpr auto kProducts = FloatBlock<Sum::kOfProducts>;
+};
+
+class Fixed {
+ public:
+  static constexpr int64_t kPositions = 2;
+  static constexpr auto kProducts = FixedBlock;
+
+  static float PackDy(int64_t images, int64_t rows, int64_t columns, const Steps &steps, float *dy) {
+    Sizes sizes;
+    ForEachRow(images, rows, steps, dy, [&](const float *row) { sizes.Add(row, columns * kLanes); });
+    const float half_steps = 0.5f * static_cast<float>(images * rows * columns);  // that rounding adds to a sum
+    const float room = (0x1p31f * 0.999f / kMostOfX - half_steps) / Largest(sizes.sums);
+    const float factor = std::min({32766.0f / Largest(sizes.most), room, kMostFactor});
+    ForEachRow(images, rows, steps, dy, [&](float *row) {
+      for (int64_t q = 0; q < columns; q += 2)
+        StoreAs(row + q / 2 * kLanes, Pair(row + q * kLanes, q + 1 < columns ? kLanes : 0, factor));
+    });
+    return sizes.Finite() ? 1.0f / factor : std::numeric_limits<float>::quiet_NaN();
+  }
+
+  static float PackX(int64_t images, int64_t positions, const Steps &steps, int64_t stride, float *x) {
+    Sizes sizes;
+    for (int64_t n = 0; n < images; ++n) sizes.Add(x + n * steps.image, positions * kBlock);
+    const float factor = std::min(kMostOfX / Largest(sizes.most), kMostFactor);
+    for (int64_t n = 0; n < images; ++n)
+      for (int64_t i = 0; i < positions * kBlock; i += kLanes) {
+        float *const at = x + n * steps.image + i;
+        StoreAs(at, Pair(at, i / kBlock + stride < positions ? stride * kBlock : 0, factor));
+      }
+    return sizes.Finite() ? 1.0f / factor : std::numeric_limits<float>::quiet_NaN();
+  }
+
+ private:
+  static constexpr float kMostOfX = 8192.0f;  // of its integers; what is left of 32 bits is for the sums of dy
+  static constexpr float kMostFactor = 0x1p100f;
+
+  // Of absolute values, lane by lane: the largest, and the sum.
+  struct Sizes {
+    Vec most = {}, sums = {};
+
+    void Add(const float *values, int64_t count) {
+      for (int64_t i = 0; i < count; i += kLanes) {
+        const Vec size = Abs(Load(values + i));
+        most = Max(size, most);
+        sums += size;
+      }
+    }
+    bool Finite() const { return std::isfinite(Reduce(sums)); }
+  };
+
+  static float Largest(Vec v) {
+    float largest = 0.0f;
+    for (int i = 0; i < kLanes; ++i) largest = std::max(largest, v[i]);
+    return largest;
+  }
+
+  // Words of a vector and of the one `apart` behind it, or of zeros if that is 0.
+  static Ints Pair(const float *values, int64_t apart, float factor) {
+    const Vec zero = Splat(kRounding);
+    return Words(Load(values) * factor + zero, apart ? Load(values + apart) * factor + zero : zero);
+  }
+
+  template <typename Work>
+  static void ForEachRow(int64_t images, int64_t rows, const Steps &steps, float *dy, Work work) {
+    for (int64_t n = 0; n < images; ++n)
+      for (int64_t row = 0; row < rows; ++row) work(dy + n * steps.image + row * steps.row);
+  }
+};
 
 // Tiles, shares of tiles, and where sums and weights lie: [block of channels, tap, vector of filters, channel of the
 // block, lane].
@@ -124,6 +225,7 @@ Layer OfTaps(Layer layer) {
 }
 
 // Of one group of a layer. The sum with x - w is taken as (sum dy * x) - w * (sum dy), x and w centred.
+template <typename Numbers>
 class WeightGrad {
  public:
   WeightGrad(const Layer &layer, int64_t group, const float *dy, const float *x, const float *w, float mix)
@@ -182,7 +284,7 @@ class WeightGrad {
     const int64_t width = (out_width - 1) * layer_.stride + layer_.kernel;  // of the inputs that are read
     const Steps dy_steps{plan_.rows * out_width * kLanes, out_width * kLanes, kLanes};
     const Steps x_steps{((plan_.rows - 1) * layer_.stride + layer_.kernel) * width * kBlock,
-                        layer_.stride * width * kBlock, layer_.stride * kBlock};
+                        layer_.stride * width * kBlock, Numbers::kPositions * layer_.stride * kBlock};
     const int64_t dy_size = plan_.images * dy_steps.image, x_size = plan_.images * x_steps.image;
     constexpr int64_t behind = kLanes * kBlock;
     float *dys = scratch_dy.Get(plan_.vectors * dy_size + behind), *xs = scratch_x.Get(x_size + behind);
@@ -191,6 +293,12 @@ class WeightGrad {
         ToLanes(dy_ + (((first + n) * layer_.AllFilters() + v * kLanes) * layer_.out_height + row) * out_width,
                 layer_.out_height * out_width, layer_.filters - v * kLanes, height * out_width, kZeros,
                 dys + v * dy_size + n * dy_steps.image, kLanes);
+    for (int64_t v = 0; sums && v < plan_.vectors; ++v)
+      for (int64_t n = 0; n < count; ++n)
+        AddPositions(dys + v * dy_size + n * dy_steps.image, height * out_width, sums + v * kLanes);
+    std::vector<float> units(plan_.vectors);
+    for (int64_t v = 0; v < plan_.vectors; ++v)
+      units[v] = Numbers::PackDy(count, height, out_width, dy_steps, dys + v * dy_size);
     const Band seen = InputsOf(source_, row, height, out_width);
     const float *const bands = gathered_ ? PackBands(first, count, seen) : nullptr;
     for (int64_t block = first_block; block < last_block; ++block) {
@@ -200,22 +308,22 @@ class WeightGrad {
         else
           PackInputs(first + n, block * kBlock, row * layer_.stride - layer_.padding,
                      (height - 1) * layer_.stride + layer_.kernel, width, xs + n * x_steps.image);
+      const int64_t positions = ((height - 1) * layer_.stride + layer_.kernel) * width;
+      const float unit = Numbers::PackX(count, positions, x_steps, layer_.stride, xs);
       const auto run = [&](auto sum_block, float *out) {
         for (int64_t v = 0; v < plan_.vectors; ++v)
           for (int64_t i = 0; i < plan_.window; ++i) {
             const int64_t at = plan_.At(v * kLanes, block * kBlock, i);
-            sum_block(count, height, out_width, dys + v * dy_size, dy_steps,
-                      xs + (i / layer_.kernel * width + i % layer_.kernel) * kBlock, x_steps, &w_[at], out + at);
+            sum_block(count, height, CeilDiv(out_width, Numbers::kPositions), dys + v * dy_size, dy_steps,
+                      xs + (i / layer_.kernel * width + i % layer_.kernel) * kBlock, x_steps, &w_[at], unit * units[v],
+                      out + at);
           }
       };
-      if (products) run(WeightGradBlock<Sum::kOfProducts>, products);
-      if (signs) run(WeightGradBlock<Sum::kOfSigns>, signs);
+      if (products) run(Numbers::kProducts, products);
+      if (signs) run(FloatBlock<Sum::kOfSigns>, signs);
       for (int64_t n = 0; signs && n < count; ++n)
-        AddNaN(xs + n * x_steps.image, ((height - 1) * layer_.stride + layer_.kernel) * width, block, signs);
+        AddNaN(xs + n * x_steps.image, positions, block, signs);
     }
-    for (int64_t v = 0; sums && v < plan_.vectors; ++v)
-      for (int64_t n = 0; n < count; ++n)
-        AddPositions(dys + v * dy_size + n * dy_steps.image, height * out_width, sums + v * kLanes);
   }
 
   // A value of x that is NaN has no sign: all sums of its channel in a block become NaN.
@@ -302,6 +410,21 @@ class WeightGrad {
   }
 };
 
+template <typename Numbers>
+int RunWeightGrad(Arguments arguments) {
+  return Guarded(arguments, [](Arguments &arguments) {
+    const Tensor dy = arguments.Next(), x = arguments.Next(), w = arguments.Next(), mix = arguments.Next();
+    const Tensor geometry = arguments.Next(), dw = arguments.Next();
+    const Layer layer = LayerOf(x, w, geometry);
+    if (layer.Empty()) return void(std::fill_n(dw.Data(), layer.AllFilters() * layer.taps, 0.0f));
+    if (layer.Depthwise()) return DepthwiseWeightGrad(layer, dy.Data(), x.Data(), w.Data(), *mix.Data(), dw.Data());
+    ForEachGroup(layer, [&](int64_t group) {
+      WeightGrad<Numbers>(layer, group, dy.Data(), x.Data(), w.Data() + layer.InW(group), *mix.Data())
+          .Run(dw.Data() + layer.InW(group));
+    });
+  });
+}
+
 }  // namespace
 
 extern "C" {
@@ -309,17 +432,12 @@ extern "C" {
 // Inputs dy [N, F, H', W'], x [N, C, H, W], w [F, C, k, k], mix [1], all float32, and the geometry [stride,
 // padding + 1, norm], see layer.h; output dw as w, before any adaptive rate.
 int AdderWeightGrad(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
-  return Guarded({count, data, ranks, shapes, types}, [](Arguments &arguments) {
-    const Tensor dy = arguments.Next(), x = arguments.Next(), w = arguments.Next(), mix = arguments.Next();
-    const Tensor geometry = arguments.Next(), dw = arguments.Next();
-    const Layer layer = LayerOf(x, w, geometry);
-    if (layer.Empty()) return void(std::fill_n(dw.Data(), layer.AllFilters() * layer.taps, 0.0f));
-    if (layer.Depthwise()) return DepthwiseWeightGrad(layer, dy.Data(), x.Data(), w.Data(), *mix.Data(), dw.Data());
-    ForEachGroup(layer, [&](int64_t group) {
-      WeightGrad(layer, group, dy.Data(), x.Data(), w.Data() + layer.InW(group), *mix.Data())
-          .Run(dw.Data() + layer.InW(group));
-    });
-  });
+  return RunWeightGrad<Floats>({count, data, ranks, shapes, types});
+}
+
+// The same in fixed point, for a mix of 1. A depthwise layer is computed in floats.
+int AdderWeightGradInt16(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
+  return RunWeightGrad<Fixed>({count, data, ranks, shapes, types});
 }
 
 }  // extern "C"

@@ -15,8 +15,8 @@
 """The functions of the C++ libraries as MindSpore operators: the only table of them.
 
 Layers in floats (`adder_*`), in fixed point (`adder_int16_*`) and in bytes (`adder_int8_*`), batch norm
-(`batch_norm_*`). Each entry of `OPERATIONS`
-makes the Cell of one operation; `F32`, `U8` and `I32` are the types of its inputs. The library is that of the device.
+(`batch_norm_*`). Each entry of `OPERATIONS` makes the Cell of one operation; `F32`, `U8` and `I32` are the types of its
+inputs. The library is that of the device.
 """
 import ctypes
 import functools
@@ -34,46 +34,59 @@ from .precision import Float32
 F32, U8, I32 = "Float32", "UInt8", "Int32"
 
 
-def forward(geometry):
+def forward(geometry, numbers=""):
     """y = -sum |x - w|, or -1/2 sum (x - w)^2: (x [N, C, H, W], w [F, C, k, k]) -> [N, F, H', W']."""
-    return Kernel("AdderForward", (F32, F32), ms.float32, lambda x, w, sizes: _output(geometry, x, w), geometry.sizes)
+    return Kernel(f"AdderForward{numbers}", (F32, F32), ms.float32, lambda x, w, sizes: _output(geometry, x, w),
+                  geometry.sizes)
 
 
-def input_grad(geometry):
+def input_grad(geometry, numbers=""):
     """dx from (dy, x, w), see `src.kernels.operation`."""
     def shape(dy, x, w, sizes):
         _check_gradient(geometry, dy, x, w)
         return x
 
-    return Kernel("AdderInputGrad", (F32,) * 3, ms.float32, shape, geometry.sizes)
+    return Kernel(f"AdderInputGrad{numbers}", (F32,) * 3, ms.float32, shape, geometry.sizes)
 
 
-def weight_grad(geometry):
+def weight_grad(geometry, numbers=""):
     """dw from (dy, x, w)."""
-    return _weight_grad(geometry, ms.Tensor(np.ones(1, np.float32)))
+    return _weight_grad(geometry, numbers, ms.Tensor(np.ones(1, np.float32)))
 
 
 def mixed_weight_grad(geometry):
     """dw from (dy, x, w, mix [1])."""
-    return _weight_grad(geometry)
+    return _weight_grad(geometry, "")
 
 
-def folded(geometry, relu):
+def folded(geometry, relu, numbers=""):
     """y = relu(scale * forward(x, w) + shift + shortcut), called with (x, w, scale, shift[, shortcut]).
 
     One pass over memory for an adder layer, the batch norm of an evaluation (scale and shift [F]), a shortcut and, if
     `relu`, the activation.
     """
-    return _folded("AdderFolded", geometry, relu)
+    def shape(x, w, scale, shift, *more):
+        *shortcut, _ = more
+        y = _output(geometry, x, w)
+        _check("the folded adder layer", ("scale", scale, y[1:2]), ("shift", shift, y[1:2]),
+               *(("shortcut", value, y) for value in shortcut))
+        return y
+
+    return Kernel(f"AdderFolded{numbers}", (F32,) * 5, ms.float32, shape, (*geometry.sizes, relu + 1), optional=1)
 
 
-def folded_int16(geometry, relu):
-    """The same in fixed point: x and w are rounded to integers of 15 bits, all else is in floats.
+def int16(operation):
+    """An operation in fixed point, of norm 1: what is multiplied or compared is rounded to integers of 16 bits, all else
+    is in floats.
 
-    A depthwise layer, which memory limits, is computed in floats. An image with a value that is not finite gives NaN.
+    A depthwise layer, which memory limits, is computed in floats. An image, or of the filters' gradient the whole, is
+    NaN where a value is not finite.
     """
-    _check_norm(geometry)
-    return _folded("AdderFoldedInt16", geometry, relu)
+    def make(geometry, *arguments, **options):
+        _check_norm(geometry)
+        return operation(geometry, *arguments, numbers="Int16", **options)
+
+    return make
 
 
 def batch_norm(relu):
@@ -133,12 +146,15 @@ def int8_quantised(top=255):
     return Kernel("QuantiseInt8", (F32,), ms.uint8, lambda x, *_: [x[0], x[2], x[3], x[1]], (1,), _top(top))
 
 
+PRECISIONS = {"float32": "", "int16": "_int16"}  # to the end of the operations' names
 OPERATIONS = {"forward": forward, "input_grad": input_grad, "weight_grad": weight_grad,
-              "mixed_weight_grad": mixed_weight_grad, "folded": folded, "folded_int16": folded_int16,
-              "batch_norm": batch_norm, "batch_norm_grad": batch_norm_grad, "int8_responses": int8_responses,
-              "int8_folded": int8_folded, "int8_quantised": int8_quantised}
+              "mixed_weight_grad": mixed_weight_grad, "folded": folded, "forward_int16": int16(forward),
+              "input_grad_int16": int16(input_grad), "weight_grad_int16": int16(weight_grad),
+              "folded_int16": int16(folded), "batch_norm": batch_norm, "batch_norm_grad": batch_norm_grad,
+              "int8_responses": int8_responses, "int8_folded": int8_folded, "int8_quantised": int8_quantised}
 DEVICES = ("CPU", "GPU")
-ON_CPU_ONLY = ("folded_int16", "int8_responses", "int8_folded", "int8_quantised")
+ON_CPU_ONLY = ("forward_int16", "input_grad_int16", "weight_grad_int16", "folded_int16", "int8_responses", "int8_folded",
+               "int8_quantised")
 NVIDIA_DRIVER = "libcuda.so.1"
 
 
@@ -223,26 +239,14 @@ def thread_count():
     return max(1, int(wanted)) if wanted.isdecimal() and len(wanted) < 10 else len(os.sched_getaffinity(0))
 
 
-def _folded(function, geometry, relu):
-    """A layer with all that follows it, by one of the library's functions."""
-    def shape(x, w, scale, shift, *more):
-        *shortcut, _ = more
-        y = _output(geometry, x, w)
-        _check("the folded adder layer", ("scale", scale, y[1:2]), ("shift", shift, y[1:2]),
-               *(("shortcut", value, y) for value in shortcut))
-        return y
-
-    return Kernel(function, (F32,) * 5, ms.float32, shape, (*geometry.sizes, relu + 1), optional=1)
-
-
-def _weight_grad(geometry, *mix):
+def _weight_grad(geometry, numbers, *mix):
     """The filters' gradient, for a mix that is known or is the last input."""
     def shape(dy, x, w, mix, sizes):
         _check_gradient(geometry, dy, x, w)
         _check("the adder layer's gradient", ("mix", mix, [1]))
         return w
 
-    return Kernel("AdderWeightGrad", (F32,) * (4 - len(mix)), ms.float32, shape, geometry.sizes, *mix)
+    return Kernel(f"AdderWeightGrad{numbers}", (F32,) * (4 - len(mix)), ms.float32, shape, geometry.sizes, *mix)
 
 
 def _output(geometry, x, w):

@@ -138,15 +138,9 @@ class SuperResolution:
 
     def evaluate(self, net):
         """Mean PSNR in dB and SSIM, on brightness without `scale` pixels at the edges, of whole images."""
-        values = [self._compare(net, pair) for pair in self.testing]
+        scale, channels = self.options.scale, self.network.channels
+        values = [quality(enlarged(net, pair.low, scale, channels), pair, scale) for pair in self.testing]
         return dict(zip(self.metrics, np.mean(values, 0).tolist()))
-
-    def _compare(self, net, pair):
-        scale = self.options.scale
-        image = enlarged(net, pair.low, scale, self.network.channels)
-        image = image if image.shape[2] == 1 else brightness(image)
-        images = [each[scale:-scale, scale:-scale, 0] for each in (image, brightness(pair.high))]
-        return psnr(*images), ssim(*images)
 
     @staticmethod
     def predict(net, network, identity, path, output=None):
@@ -241,6 +235,13 @@ def enlarged(net, image, scale, channels, show=lambda *_: None):
             result[rows, columns] = bicubic.rounded(255 * tile).transpose(1, 2, 0)
             show(done, len(corners))
     return result
+
+
+def quality(image, pair, scale):
+    """PSNR in dB and SSIM of an enlarged image [h, w, 3] or, of brightness, [h, w, 1]; see `SuperResolution.evaluate`."""
+    image = image if image.shape[2] == 1 else brightness(image)
+    images = [each[scale:-scale, scale:-scale, 0] for each in (image, brightness(pair.high))]
+    return psnr(*images), ssim(*images)
 
 
 def coloured(y, image):
