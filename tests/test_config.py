@@ -230,7 +230,7 @@ def test_recipes_are_called_as_their_checkpoints(path):
 def test_all_options_decide_but_a_few():
     """An option that a new version adds is one of them without anybody's doing."""
     assert set(DEFAULTS) - set(decides(read([]))) == {
-        "device_target", "device_id", "run_distribute", "data_path", "eval_dataset_path", "precision",
+        "device_target", "device_id", "run_distribute", "data_path", "eval_dataset_path",
         "output_path", "resume", "eval_interval", "checkpoint_file_path", "file_format", "file_name"}
 
 
