@@ -15,8 +15,7 @@
 // Batch norm in training on CPU, with the shortcut and the ReLU behind it, and its gradients (arXiv 1502.03167,
 // algorithm 1 and section 3): y = relu(batch_norm(x) + shortcut).
 //
-// A thread takes a channel at a time, its planes image by image. All that is to be known of a plane is computed while
-// it lies in the first-level cache: there is one pass over memory for the sums and one for the result.
+// A thread takes a channel at a time, its planes image by image: one pass over memory for the sums, one for the result.
 
 #include <algorithm>
 #include <cmath>
@@ -41,19 +40,38 @@ struct Shape {
   int64_t Plane(int64_t image, int64_t channel) const { return (image * channels + channel) * size; }
 };
 
-// Sums value(i, n), the vector of a plane's values from i on, of which the first n count.
-template <typename Value>
-inline double SumPlane(int64_t size, Value value) {
-  Vec lanes = {};
-  for (int64_t i = 0; i < size; i += kLanes) lanes += First(value(i, size - i), size - i);
-  return Reduce(lanes);
+// A whole vector of a plane, and the one at its end, of which n values are there.
+struct Whole {
+  Vec Load(const float *p) const { return ::Load(p); }
+  void Store(float *p, Vec v) const { ::Store(p, v); }
+  Vec Only(Vec v) const { return v; }
+};
+struct End {
+  int64_t n;
+  Vec Load(const float *p) const { return LoadFirst(p, n); }
+  void Store(float *p, Vec v) const { StoreFirst(p, v, n); }
+  Vec Only(Vec v) const { return First(v, n); }  // zeros behind
+};
+
+// Calls work(i, part) for the vectors of a plane.
+template <typename Work>
+inline void ForEachVector(int64_t size, Work work) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) work(i, Whole{});
+  if (i < size) work(i, End{size - i});
 }
 
-// out[i] = value(i, n) for a plane.
-template <typename Value>
-inline void MapPlane(int64_t size, float *out, Value value) {
-  for (int64_t i = 0; i < size; i += kLanes) StoreFirst(out + i, value(i, size - i), size - i);
-}
+// A sum of many vectors: in floats for as long as they are few.
+class LongSum {
+ public:
+  void Add(Vec v) { lanes_ += v; }
+  void AddUp() { sum_ += Reduce(lanes_), lanes_ = Vec{}; }
+  double Get() { return AddUp(), sum_; }
+
+ private:
+  Vec lanes_ = {};
+  double sum_ = 0.0;
+};
 
 struct Statistics {
   double mean = 0.0, squares = 0.0;  // squares: sum of squared deviations
@@ -62,12 +80,15 @@ struct Statistics {
   Statistics(const Shape &s, const float *x, int64_t channel) {
     for (int64_t n = 0; n < s.images; ++n) {
       const float *p = x + s.Plane(n, channel);
-      const double plane_mean = SumPlane(s.size, [p](int64_t i, int64_t n) { return LoadFirst(p + i, n); }) / s.size;
+      Vec sum = {}, squared = {};
+      ForEachVector(s.size, [&](int64_t i, auto part) { sum += part.Load(p + i); });
+      const double plane_mean = Reduce(sum) / s.size;
       const float centre = static_cast<float>(plane_mean);
-      const double plane_squares = SumPlane(s.size, [&](int64_t i, int64_t n) {
-        const Vec d = LoadFirst(p + i, n) - centre;
-        return d * d;
+      ForEachVector(s.size, [&](int64_t i, auto part) {
+        const Vec d = part.Only(part.Load(p + i) - centre);
+        squared += d * d;
       });
+      const double plane_squares = Reduce(squared);
       const double delta = plane_mean - mean;
       mean += delta / (n + 1);
       squares += plane_squares + delta * delta * s.size * n / (n + 1);
@@ -101,10 +122,10 @@ struct Forward {
     for (int64_t n = 0; n < shape.images; ++n) {
       const int64_t plane = shape.Plane(n, channel);
       const float *from = x + plane, *added = shortcut ? shortcut + plane : nullptr;
-      MapPlane(shape.size, y + plane, [&](int64_t i, int64_t count) {
-        Vec value = (LoadFirst(from + i, count) - centre) * scale + shift;
-        if (added) value += LoadFirst(added + i, count);
-        return Max(floor, value);  // in this order a NaN passes through
+      ForEachVector(shape.size, [=, to = y + plane](int64_t i, auto part) {
+        Vec value = (part.Load(from + i) - centre) * scale + shift;
+        if (added) value += part.Load(added + i);
+        part.Store(to + i, Max(floor, value));  // in this order a NaN passes through
       });
     }
   }
@@ -116,40 +137,49 @@ struct Grad {
   const float *dy, *x, *gamma, *mean, *inverse, *y;  // y: null without a ReLU, where dz is dy
   float *dx, *dgamma, *dbeta, *dz;                   // dz: null where it is not wanted
 
+  void Run(int64_t channel) const { y ? Run<true>(channel) : Run<false>(channel); }
+
+ private:
+  static constexpr int64_t kFew = 1024;  // values in a sum of floats
+
+  template <bool relu>
   void Run(int64_t channel) const {
-    float *const masked = dz ? dz : dx;  // dx is written later: until then it holds dz
-    const float *const grad = y ? masked : dy;
     const float centre = mean[channel], inverse_deviation = inverse[channel];
-    double sum = 0.0, product = 0.0;  // of dz; of dz and x - mean
+    LongSum sum, product;  // of dz; of dz and x - mean
     for (int64_t n = 0; n < shape.images; ++n) {
       const int64_t plane = shape.Plane(n, channel);
-      if (y) Mask(dy + plane, y + plane, masked + plane);
-      const float *g = grad + plane, *from = x + plane;
-      sum += SumPlane(shape.size, [&](int64_t i, int64_t count) { return LoadFirst(g + i, count); });
-      product += SumPlane(shape.size, [&](int64_t i, int64_t count) {
-        return LoadFirst(g + i, count) * (LoadFirst(from + i, count) - centre);
+      const float *const from = x + plane;
+      float *const out = dz ? dz + plane : nullptr;
+      ForEachVector(shape.size, [&](int64_t i, auto part) {
+        const Vec g = GradOf<relu>(plane + i, part);
+        if (out) part.Store(out + i, g);
+        sum.Add(g);
+        product.Add(g * part.Only(part.Load(from + i) - centre));
+        if (i % kFew == 0) sum.AddUp(), product.AddUp();
       });
+      if (n * shape.size % kFew < shape.size) sum.AddUp(), product.AddUp();
     }
-    dgamma[channel] = static_cast<float>(product * inverse_deviation);
-    dbeta[channel] = static_cast<float>(sum);
-    const float slope = product * inverse_deviation * inverse_deviation / shape.count;
-    WriteInputGrad(channel, grad, sum / shape.count, slope, gamma[channel] * inverse_deviation);
+    dgamma[channel] = static_cast<float>(product.Get() * inverse_deviation);
+    dbeta[channel] = static_cast<float>(sum.Get());
+    const float slope = product.Get() * inverse_deviation * inverse_deviation / shape.count;
+    WriteInputGrad<relu>(channel, sum.Get() / shape.count, slope, gamma[channel] * inverse_deviation);
   }
 
-  // The dz of a plane.
-  void Mask(const float *g, const float *result, float *out) const {
-    MapPlane(shape.size, out, [&](int64_t i, int64_t count) {
-      return WherePositive(LoadFirst(g + i, count), LoadFirst(result + i, count));
-    });
+  // dz, zeros behind the last.
+  template <bool relu, typename Part>
+  Vec GradOf(int64_t at, const Part &part) const {
+    const Vec g = part.Load(dy + at);
+    return relu ? WherePositive(g, part.Load(y + at)) : g;
   }
 
-  void WriteInputGrad(int64_t channel, const float *grad, float constant, float slope, float scale) const {
+  template <bool relu>
+  void WriteInputGrad(int64_t channel, float constant, float slope, float scale) const {
     const float centre = mean[channel];
     for (int64_t n = 0; n < shape.images; ++n) {
       const int64_t plane = shape.Plane(n, channel);
-      const float *g = grad + plane, *from = x + plane;
-      MapPlane(shape.size, dx + plane, [&](int64_t i, int64_t count) {
-        return (LoadFirst(g + i, count) - constant - (LoadFirst(from + i, count) - centre) * slope) * scale;
+      ForEachVector(shape.size, [&](int64_t i, auto part) {
+        const Vec g = dz ? part.Load(dz + plane + i) : GradOf<relu>(plane + i, part);
+        part.Store(dx + plane + i, (g - constant - (part.Load(x + plane + i) - centre) * slope) * scale);
       });
     }
   }
