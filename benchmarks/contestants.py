@@ -146,7 +146,7 @@ def adder_edsr(shape, n_feats, n_resblocks, training, layer="l1", precision="flo
     if not training:
         net = fold(net, precision=precision)
         return lambda: net(small).asnumpy()
-    step = TrainStep(Loss(net.set_train()), adam(net, 10_000, 1e-3, 0.0, 0.0))
+    step = TrainStep(Loss(net.set_train()), adam(net, 10_000, 1e-3, 1.0, 0.0))
     return lambda: step(small, large)[0].asnumpy()
 
 

@@ -36,11 +36,11 @@ class Slope(nn.Cell):
         return loss, loss
 
 
-def moves(steps, optimizer="sgd", scale=1.0, clip_norm=0.0, **options):
+def moves(steps, optimizer="sgd", own=0.0, scale=1.0, clip_norm=0.0, loss=None, **options):
     """What each step adds to the weights."""
-    loss = Slope()
-    step = TrainStep(loss, OPTIMIZERS[optimizer](loss, steps, 0.5, 0.0, 0.0, **options), clip_norm=clip_norm)
-    places = [np.zeros(2)]
+    loss = loss or Slope()
+    step = TrainStep(loss, OPTIMIZERS[optimizer](loss, steps, 0.5, own, 0.0, **options), clip_norm=clip_norm)
+    places = [loss.weights.asnumpy().astype(np.float64)]
     for _ in range(steps):
         step(ms.Tensor(scale, ms.float32))
         places.append(loss.weights.asnumpy().astype(np.float64))
@@ -57,7 +57,26 @@ def test_rates(warm_up):
 
 def test_rates_of_adam():
     """Whose first steps are as long as the rate in each direction."""
-    np.testing.assert_allclose(moves(8, "adam", warm_up=4)[0], [-0.125, 0.125], rtol=1e-4)
+    np.testing.assert_allclose(moves(8, "adam", 1.0, warm_up=4)[0], [-0.125, 0.125], rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+def test_adam_is_faster_for_filters(mode):
+    """And as fast as without for all else, in a network with both."""
+    ms.set_context(mode=mode)
+
+    class Both(Slope):
+        def __init__(self):
+            super().__init__()
+            self.adder = ms.Parameter(ms.Tensor(np.zeros(2, np.float32)), name="adder")
+
+        def construct(self, scale):
+            loss = (scale * (self.weights + self.adder) * ms.Tensor(SLOPE)).sum()
+            return loss, loss
+
+    usual, both = moves(4, "adam", 1.0), Both()
+    np.testing.assert_allclose(moves(4, "adam", 3.0, loss=both), usual, rtol=1e-4)
+    np.testing.assert_allclose(both.adder.asnumpy(), 3 * usual.sum(0), rtol=1e-4)
 
 
 @pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])

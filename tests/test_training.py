@@ -302,6 +302,7 @@ def test_options_that_make_no_sense_together(data, tmp_path):
     assert "method alone has no teacher" in refused(tmp_path / "no data", tmp_path / "run", "--teacher", "l2")
     assert "optimizer adam does not use --momentum" in refused(tmp_path / "no data", tmp_path / "run", "--optimizer",
                                                                "adam", "--momentum", "0.5")
+    assert "optimizer sgd does not use --adder_rate" in refused(tmp_path / "no data", tmp_path / "run", "--adder_rate", "3")
     assert "precision int16 is one of layer l1 only, not of l2" in refused(
         tmp_path / "no data", tmp_path / "run", "--precision", "int16", "--layer", "l2")
     assert "precision int16 needs the kernel for CPU" in refused(data, tmp_path / "run", "--precision", "int16",

@@ -66,14 +66,24 @@ def sgd(net, total_steps, lr, momentum, weight_decay, warm_up=0):
         return nn.SGD(net.trainable_params(), rates, momentum, weight_decay=weight_decay)
 
 
-def adam(net, total_steps, lr, momentum, weight_decay, warm_up=0):  # pylint: disable=unused-argument
-    """EDSR's, Adam, with the same rates; it has no use for a momentum. Raises UserError likewise."""
-    rates = _rates(total_steps, lr, warm_up)
+def adam(net, total_steps, lr, adder_rate, weight_decay, warm_up=0):
+    """EDSR's, Adam, with the same rates, but for `adder_rate` times as much for the filters of adder layers.
+
+    A step of Adam has the same size for all weights, and filters of adder layers are some ten times as large as those of
+    convolutions. Raises UserError likewise.
+    """
+    rates, parameters = _rates(total_steps, lr, warm_up), net.trainable_params()
+    if adder_rate != 1.0:
+        parts = {adder: [one for one in parameters if (one.name.split(".")[-1] == "adder") == adder] for adder in (True, False)}
+        faster = ms.Tensor(rates.asnumpy() * np.float32(adder_rate))
+        parameters = [*({"params": parts[adder], "lr": one} for adder, one in ((True, faster), (False, rates))
+                        if parts[adder]), {"order_params": parameters}]
     with silence(logging.WARNING):  # MindSpore warns of a part of its own
-        return nn.Adam(net.trainable_params(), rates, weight_decay=weight_decay)
+        return nn.Adam(parameters, rates, weight_decay=weight_decay)
 
 
 OPTIMIZERS = {"sgd": sgd, "adam": adam}
+OWN_OPTION = {"sgd": "momentum", "adam": "adder_rate"}  # which no other optimizer takes, the fourth argument
 
 
 def _rates(total_steps, lr, warm_up):

@@ -20,7 +20,7 @@ from ..config import defaults_but
 from ..errors import UserError
 from .average import Average
 from .progress import Progress
-from .step import OPTIMIZERS, TrainStep
+from .step import OPTIMIZERS, OWN_OPTION, TrainStep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Options:
     optimizer: str
     lr: float
     momentum: float
+    adder_rate: float
     weight_decay: float
     warm_up: float
     clip_norm: float
@@ -37,8 +38,9 @@ class Options:
     resume: bool
 
     def __post_init__(self):
-        if self.optimizer == "adam" and self.momentum != defaults_but().momentum:
-            raise UserError("optimizer adam does not use --momentum")
+        for name in {*OWN_OPTION.values()} - {OWN_OPTION[self.optimizer]}:
+            if getattr(self, name) != getattr(defaults_but(), name):
+                raise UserError(f"optimizer {self.optimizer} does not use --{name}")
 
 
 class Trainer:
@@ -72,8 +74,9 @@ class Trainer:
         """
         options, epochs = self.options, run.epochs
         loss = self.task.loss(net, objective)
-        optimizer = OPTIMIZERS[options.optimizer](loss, epochs * self.steps, options.lr, options.momentum,
-                                                  options.weight_decay, round(options.warm_up * self.steps))
+        optimizer = OPTIMIZERS[options.optimizer](
+            loss, epochs * self.steps, options.lr, getattr(options, OWN_OPTION[options.optimizer]),
+            options.weight_decay, round(options.warm_up * self.steps))
         average = Average(net, optimizer, options.ema) if options.ema else None
         step = TrainStep(loss, optimizer, self.ranks, average, options.clip_norm)
         done = run.begin(step)
