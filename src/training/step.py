@@ -74,10 +74,10 @@ def adam(net, total_steps, lr, adder_rate, weight_decay, warm_up=0):
     """
     rates, parameters = _rates(total_steps, lr, warm_up), net.trainable_params()
     if adder_rate != 1.0:
-        parts = {adder: [one for one in parameters if (one.name.split(".")[-1] == "adder") == adder] for adder in (True, False)}
-        faster = ms.Tensor(rates.asnumpy() * np.float32(adder_rate))
-        parameters = [*({"params": parts[adder], "lr": one} for adder, one in ((True, faster), (False, rates))
-                        if parts[adder]), {"order_params": parameters}]
+        filters = [one for one in parameters if one.name.split(".")[-1] == "adder"]
+        others = [one for one in parameters if one.name.split(".")[-1] != "adder"]
+        groups = [(filters, ms.Tensor(rates.asnumpy() * np.float32(adder_rate))), (others, rates)]
+        parameters = [{"params": group, "lr": lr} for group, lr in groups if group] + [{"order_params": parameters}]
     with silence(logging.WARNING):  # MindSpore warns of a part of its own
         return nn.Adam(parameters, rates, weight_decay=weight_decay)
 
