@@ -34,6 +34,7 @@ from src.config import Parser
 from src.data import bicubic
 from src.data.images import IMAGES
 from src.errors import UserError
+from src.files import check_output
 from src.folding import fold
 from src.networks import NETWORKS
 from src.tasks.super_resolution import coloured, enlarged, quality
@@ -48,19 +49,21 @@ def main():
     parser.add_argument("--crop", nargs=4, metavar=("IMAGE", "LEFT", "TOP", "SIDE"), help="what the picture shows")
     parser.add_argument("--output", type=Path, default=Path("crops.png"), help="the picture")
     options = parser.parse_args()
+    if options.crop:
+        check_output(options.output, ".png")
     device.set_up("CPU")
     scale, networks = load(options.checkpoints)
     print(f"{'x' + str(scale):40}" + "".join(f"{path.name:>20}" for path in options.data_path), flush=True)
     sets = [IMAGES.read(IMAGES.find(path, "test"), scale, 6) for path in options.data_path]
+    part = find_part(sets, *options.crop) if options.crop else None
     for name, enlarge in networks.items():
         print(f"{name:40}", end="", flush=True)
         for pairs in sets:
             values = np.mean([quality(enlarge(pair.low), pair, scale) for pair in pairs], 0)
             print(f"{values[0]:12.2f}{values[1]:8.4f}", end="", flush=True)
         print()
-    if options.crop:
-        pairs = {pair.path.name: pair for pairs in sets for pair in pairs}
-        picture.save(draw(pairs, networks, scale, *options.crop), options.output)
+    if part:
+        picture.save(draw(*part, networks, scale), options.output)
         print(f"wrote {options.output}")
 
 
@@ -75,9 +78,9 @@ def load(paths):
         net, identity = loading.load(path, NOTHING_GIVEN)
         network = NETWORKS[identity.network]
         if network.task != "super_resolution" or identity.options["scale"] != (scale or identity.options["scale"]):
-            raise UserError(f"{path}: {identity.network} does not enlarge images {scale or ''} times".replace("  ", " "))
+            raise UserError(f"{path}: {identity.network} does not enlarge images" + (f" {scale} times" if scale else ""))
         scale = identity.options["scale"]
-        found[path.stem] = by_network(fold(net), scale, network.channels)
+        found[str(path) if path.stem in found else path.stem] = by_network(fold(net), scale, network.channels)
     return scale, {"bicubic": lambda low: bicubic.rounded(by_bicubic(low, scale)), **found}
 
 
@@ -92,14 +95,19 @@ def by_bicubic(low, scale):
     return bicubic.resize(low, [side * scale for side in low.shape[:2]])
 
 
-def draw(pairs, networks, scale, name, *box):
-    """A part of an image as it is, and as each network enlarges it. Raises UserError where there is no such part."""
-    if name not in pairs:
+def find_part(sets, name, *box):
+    """The first image of a name, and a square of it: (pair, left, top, side). Raises UserError where there is none."""
+    pair = next((pair for pairs in sets for pair in pairs if pair.path.name == name), None)
+    if pair is None:
         raise UserError(f"no image {name} in the sets")
-    left, top, side = (int(value) if value.isdecimal() else -1 for value in box)
-    pair = pairs[name]
+    left, top, side = (int(value) if value.isdecimal() and len(value) < 10 else -1 for value in box)
     if not (0 <= left < left + side <= pair.high.shape[1] and 0 <= top < top + side <= pair.high.shape[0]):
         raise UserError(f"--crop {' '.join((name, *box))} lies outside of {pair.high.shape[1]} x {pair.high.shape[0]} pixels")
+    return pair, left, top, side
+
+
+def draw(pair, left, top, side, networks, scale):
+    """A square of an image as it is, and as each network enlarges it."""
     images = {"original": pair.high}
     for title, enlarge in networks.items():
         image = enlarge(pair.low)

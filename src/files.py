@@ -25,6 +25,7 @@ from pathlib import Path
 from .errors import UserError, unfinished
 
 UNFINISHED = ".unfinished"
+LONGEST = 50  # characters of a file's name in that of its hidden folder
 
 
 def bytes_of(path):
@@ -50,9 +51,25 @@ def check_name(path):
 
 
 def remove_unfinished(folder):
-    """Remove what killed processes left of `replacing` in a folder."""
-    for unfinished in Path(folder).glob(f".*{UNFINISHED}"):
-        shutil.rmtree(unfinished, ignore_errors=True)
+    """Remove what killed processes left of `replacing` in a folder, which is the caller's alone."""
+    _remove_left(Path(folder).glob(f".*{UNFINISHED}"), without_locks=True)
+
+
+def _remove_left(folders, without_locks=False):
+    """Remove those that no process has locked; where there are no locks, all if that is wanted, else none."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            except BlockingIOError:
+                pass
+            except OSError:
+                if without_locks:
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def check_output(path, suffix):
@@ -131,16 +148,10 @@ def replacing(path):
 
 def _hidden_folder(path):
     """A new folder beside `path`, and what locks it as long as this process lives; others without a lock are removed."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
-        with contextlib.suppress(OSError):
-            descriptor = os.open(left, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left, ignore_errors=True)
-            finally:
-                os.close(descriptor)
+    prefix = f".{path.name[:LONGEST]}."
+    _remove_left(path.parent.glob(f"{glob.escape(prefix)}*{UNFINISHED}"))
     while True:
-        folder = Path(tempfile.mkdtemp(UNFINISHED, f".{path.name}.", path.parent))
+        folder = Path(tempfile.mkdtemp(UNFINISHED, prefix, path.parent))
         with contextlib.suppress(FileNotFoundError):  # another process took it for left before it was locked
             descriptor = os.open(folder, os.O_RDONLY)
             with contextlib.suppress(OSError):

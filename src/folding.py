@@ -52,7 +52,7 @@ def fold(net, backend="auto", precision="float32"):
             if isinstance(pair.layer, Adder2d):
                 vacate(net, pair.name)
                 put(net, pair.norm_name, FoldedAdder(pair.layer, pair.norm, operation, backend))
-            elif type(pair.layer) is nn.Conv2d and not pair.norm.inside:
+            elif type(pair.layer) is nn.Conv2d:
                 put(net, pair.name, folded_conv(pair.layer, pair.norm))
                 put(net, pair.norm_name, AddRelu(pair.norm.relu))
     return net.set_train(False)
@@ -64,14 +64,11 @@ class FoldedAdder(nn.Cell):
     def __init__(self, layer, norm, operation, backend):
         super().__init__()
         scale, shift = scale_and_shift(norm, layer.b)
-        self.factor = Tensor(scale.reshape(-1, 1, 1)) if norm.inside else None
         self.adder, self.scale, self.shift = (Tensor(value) for value in (layer.adder.asnumpy(), scale, shift))
         self.geometry = layer.operation.geometry
         self.operation = kernels.operation(operation, backend, self.geometry, relu=norm.relu)
 
     def construct(self, x, *shortcut):
-        if self.factor is not None:
-            shortcut = (self.factor * shortcut[0],)
         return self.operation(x, self.adder, self.scale, self.shift, *shortcut).astype(x.dtype)
 
 

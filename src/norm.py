@@ -12,8 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""What stands behind a layer: batch norm, a shortcut and ReLU in one Cell, relu(batch_norm(x) + shortcut), or
-relu(batch_norm(x + shortcut)).
+"""What stands behind a layer: batch norm, a shortcut and ReLU in one Cell, relu(batch_norm(x) + shortcut).
 
 In training on CPU and GPU a kernel does all of it in one pass over memory, forward and backward. Norm, addition and
 ReLU as operators of their own read and write all activations three times, which takes half as long as the adder layers.
@@ -36,7 +35,6 @@ class BatchNormAct2d(Float32, nn.BatchNorm2d):
         channels (int): C.
         relu (bool): whether a ReLU ends it.
         shortcut (bool): whether it takes one.
-        inside (bool): whether that is added before the norm.
         frozen (bool): whether statistics, gamma and beta stay as they are, in training too.
         backend (str): "auto", "kernel" or "composed", see `src.kernels.operation`.
 
@@ -45,16 +43,15 @@ class BatchNormAct2d(Float32, nn.BatchNorm2d):
         ValueError: unknown backend; shapes that do not fit.
     """
 
-    def __init__(self, channels, relu=True, shortcut=False, backend="auto", inside=False, frozen=False):
+    def __init__(self, channels, relu=True, shortcut=False, backend="auto", frozen=False):
         super().__init__(channels)
         self.frozen = frozen
         self.gamma.requires_grad = self.beta.requires_grad = not frozen
-        self.relu, self.shortcut, self.inside = relu, shortcut, inside
+        self.relu, self.shortcut = relu, shortcut
         self.fused = None
         if kernels.has("batch_norm", backend) and not frozen:
-            behind = shortcut and not inside
-            kind = FusedBatchNormAdd if behind else FusedBatchNorm
-            self.fused = kind(relu, behind, backend, 1.0 - self.momentum, self.eps)
+            kind = FusedBatchNormAdd if shortcut else FusedBatchNorm
+            self.fused = kind(relu, shortcut, backend, 1.0 - self.momentum, self.eps)
 
     def construct(self, x, *shortcut):
         check_float("batch norm", "x", x)
@@ -64,8 +61,6 @@ class BatchNormAct2d(Float32, nn.BatchNorm2d):
             _check_shape("the shortcut", value.shape, x.shape)
         # Here and not by the kernel's Cell, whose gradient is its own.
         x, *shortcut = [value.astype(ms.float32) for value in (x, *shortcut)]
-        if self.inside:
-            x, shortcut = x + shortcut[0], ()
         if self.training and self.fused is not None:
             y, mean, variance = self.fused(x, *self.values(), *shortcut)[:3]
             y = ops.depend(y, ops.assign(self.moving_mean, mean))

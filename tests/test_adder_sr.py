@@ -99,7 +99,7 @@ def test_power_activation(mode, alpha):
 @pytest.mark.parametrize("shortcut, norm, power", [(True, True, True), (True, False, False), (False, True, True),
                                                    (False, False, True)])
 def test_layer(mode, shortcut, norm, power):
-    """power(relu(norm(adder(x) + x))) in training, each part of which may be left out."""
+    """power(relu(norm(adder(x)) + x)) in training, each part of which may be left out."""
     ms.set_context(mode=mode)
     ms.set_seed(1)
     layer = body("l1", 5, shortcut, power, norm)(relu=True).set_train()
@@ -110,13 +110,13 @@ def test_layer(mode, shortcut, norm, power):
               layer.parameters_and_names()}
     for key, parameter in layer.parameters_and_names():
         parameter.set_data(ms.Tensor(values[key]))
-    wanted = oracle.forward(x, values["conv.adder"], 1, 1) + (x if shortcut else 0)
+    wanted = oracle.forward(x, values["conv.adder"], 1, 1)
     if norm:
         zeros = np.zeros(5)
         wanted = oracle.batch_norm(wanted, wanted, values["bn.gamma"], values["bn.beta"], zeros, zeros)[0]
     else:
         wanted = wanted + values["conv.b"][:, None, None]
-    wanted = np.maximum(wanted, 0) ** (values["power.alpha"][0] if power else 1)
+    wanted = np.maximum(wanted + (x if shortcut else 0), 0) ** (values["power.alpha"][0] if power else 1)
     np.testing.assert_allclose(layer(ms.Tensor(x)).asnumpy(), wanted, rtol=1e-4, atol=1e-4)
 
 

@@ -69,7 +69,9 @@ def test_table_and_picture(home, monkeypatch, capsys):
     (["larger.ckpt"], "larger.ckpt: vdsr does not enlarge images 2 times"),
     (["--crop", "9.png", "0", "0", "9"], "no image 9.png in the sets"),
     (["--crop", "1.png", "30", "0", "30"], "--crop 1.png 30 0 30 lies outside of 50 x 26 pixels"),
-    (["--crop", "1.png", "a", "0", "30"], "--crop 1.png a 0 30 lies outside of")])
+    (["--crop", "1.png", "a", "0", "30"], "--crop 1.png a 0 30 lies outside of"),
+    (["--crop", "1.png", "9" * 5000, "0", "30"], "lies outside of"),
+    (["--crop", "1.png", "0", "0", "9", "--output", "a.txt"], "output must be a file that ends in .png, not a.txt")])
 def test_refused(home, monkeypatch, arguments, words):
     monkeypatch.chdir(home)
     with pytest.raises(UserError, match=words):

@@ -92,8 +92,9 @@ NO_INLINE void FixedBlock(int64_t taps, const float *x, const int64_t *runs, con
 // From floats to integers: `low` becomes -kTop, and what is 1 / factor more is 1 more.
 struct Scale {
   float low, factor;
+  float top;  // the largest integer less the smallest, the same for all images of a layer
 
-  float High() const { return low + 2 * kTop / factor; }
+  float High() const { return low + top / factor; }
 
   // Words of the integers of a and b.
   Vec Words(Vec a, Vec b) const {
@@ -106,13 +107,13 @@ struct Scale {
 };
 
 // One of few scales, so that filters need not be made anew for each image, of a grid that spans some values and zero.
-// Its factor is NaN if one of them is not finite. `top` is the largest integer less the smallest.
-Scale ScaleOf(const Range &range, float top) {
+// Its factor is NaN if one of them is not finite. A step is no smaller than `least`.
+Scale ScaleOf(const Range &range, float top, float least) {
   // The least power of 2^(1/4) that is no less than v.
-  const auto power = [](float v) { return std::exp2(std::ceil(std::log2(std::max(v, 1e-33f)) * 4.0f) / 4.0f); };
-  if (!range.finite) return {0.0f, std::numeric_limits<float>::quiet_NaN()};
+  const auto power = [&](float v) { return std::exp2(std::ceil(std::log2(std::max(v, least)) * 4.0f) / 4.0f); };
+  if (!range.finite) return {0.0f, std::numeric_limits<float>::quiet_NaN(), top};
   const float low = range.low < 0.0f ? -power(-range.low) : 0.0f;
-  return {low, 1.0f / power((range.high - low) / top)};
+  return {low, 1.0f / power((range.high - low) / top), top};
 }
 
 // Two planes as words; without a second one its half is zero, and without a first one all is.
@@ -184,13 +185,18 @@ class Fixed {
     // What ToLanes wrote behind the last tap.
     for (int64_t f = 0; f < of.filters; f += kLanes)
       std::fill_n(&filters_[f * 2 * layer.taps + of.taps * kLanes], (2 * layer.taps - of.taps) * kLanes, 0.0f);
+    for (int64_t f = 0; f < of.filters; ++f) {
+      double size = 0.0;
+      for (int64_t k = 0; k < of.taps; ++k) size += std::abs(w[f * of.taps + k]);
+      if (std::isfinite(size)) least_ = std::max(least_, static_cast<float>(1e-37 * size));
+    }
   }
 
   // Thread-safe.
   const Image &Of(int64_t n) {
     std::call_once(known_[n], [&] {
-      const float top = std::min(2 * kTop, 0x1p31f / (2 * layer.taps + 1));
-      const Scale scale = ScaleOf(RangeOf(ImageOf(n), channels_ * layer.height * layer.width), top);
+      const float top = std::min(2 * kTop, std::floor(0x1p31f * 0.999f / (2 * layer.taps + 1)));
+      const Scale scale = ScaleOf(RangeOf(ImageOf(n), channels_ * layer.height * layer.width), top, least_);
       const FixedFilters &filters = FiltersOf(scale);
       images_[n] = {filters.words.data(), filters.sums.data(), -1.0f / scale.factor, scale};
     });
@@ -209,6 +215,7 @@ class Fixed {
 
  private:
   const int64_t channels_;  // of a group, in floats
+  float least_ = 1e-33f;    // step of a grid, of which floats can count what a filter is
   const float *const x_;
   std::vector<float> filters_;  // [vector of filters, tap, lane], in whole words
   std::vector<std::once_flag> known_;

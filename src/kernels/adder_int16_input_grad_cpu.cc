@@ -14,7 +14,7 @@
 // ============================================================================
 // Gradient of an adder layer's input on CPU in fixed point of 16 bits, see input_grad.h: dx = sum dy * clip(w - x, -1, 1).
 //
-// A word is two filters. x and w are rounded to a grid in which 1 is a power of two D, at most 2,048, so that all values
+// A word is two filters. x and w are rounded to a grid in which 1 is a power of two D, at most 8,192, so that all values
 // of x in an image, and all w that are not further than 1 from them, are integers of 16 bits without a sign; a w
 // outside is moved to the end of the grid, which changes no clipped difference. With one of both shifted by D, a
 // difference that saturates at 0 is clipped from below, and its minimum with 2 D from above: clip(x - w, -1, 1) * D + D.
@@ -45,7 +45,7 @@
 namespace {
 
 constexpr float kTop = 65535.0f;   // the largest integer of x and w
-constexpr int64_t kFinest = 2048;  // the largest D
+constexpr int64_t kFinest = 8192;  // the largest D: 2 D times two values of dy fits 32 bits
 constexpr double kLargest = 32766.0;  // of dy
 
 // min(a - b, most), and at least 0, of integers without a sign.
@@ -272,7 +272,7 @@ class Fixed {
 }  // namespace
 
 // Inputs and output as those of `GradientOfX`, of norm 1. A depthwise layer, which memory limits and not arithmetic, is
-// computed in floats. An image gives NaN if a value of its x or dy, or of w, is not finite, or if its values of x, and
+// computed in floats. Of x and dy all values of an image count, also those that no window reads: it gives NaN if a value of its x or dy, or of w, is not finite, or if its values of x, and
 // zero, are more than about 32,000 apart.
 extern "C" int AdderInputGradInt16(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *,
                                    void *) {

@@ -23,12 +23,10 @@
 // channels: what a position sees of each is gathered. The sums are the same.
 //
 // In fixed point of 16 bits a word is two positions, of which a multiply-add of pairs takes both. x and dy are rounded
-// to integers whose step is that of a tile's block of channels, or vector of filters, so that no sum overflows.
+// to integers whose step is that of a channel, or of a filter, in a tile, so that no sum overflows.
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <vector>
 
@@ -60,7 +58,8 @@ struct Steps {
 // out[c][f] += the sum over all positions, for kBlock channels and a vector of filters.
 template <Sum kind>
 NO_INLINE void FloatBlock(int64_t images, int64_t rows, int64_t columns, const float *dy, const Steps &dy_steps,
-                          const float *x, const Steps &x_steps, const float *w, float, float *out) {
+                          const float *x, const Steps &x_steps, const float *w, const float *, const float *,
+                          float *out) {
   Vec sum[kBlock] = {};
   for (int64_t n = 0; n < images; ++n)
     for (int64_t row = 0; row < rows; ++row) {
@@ -77,9 +76,10 @@ NO_INLINE void FloatBlock(int64_t images, int64_t rows, int64_t columns, const f
   for (int c = 0; c < kBlock; ++c) Store(out + c * kLanes, Load(out + c * kLanes) + sum[c]);
 }
 
-// The same sum of products, of words of two positions each, times `unit`.
+// The same sum of products, of words of two positions each, times what 1 of them is worth in x and in dy.
 NO_INLINE void FixedBlock(int64_t images, int64_t rows, int64_t columns, const float *dy, const Steps &dy_steps,
-                          const float *x, const Steps &x_steps, const float *, float unit, float *out) {
+                          const float *x, const Steps &x_steps, const float *, const float *unit_x,
+                          const float *unit_dy, float *out) {
   Sums sum[kBlock] = {};
   for (int64_t n = 0; n < images; ++n)
     for (int64_t row = 0; row < rows; ++row) {
@@ -92,16 +92,16 @@ NO_INLINE void FixedBlock(int64_t images, int64_t rows, int64_t columns, const f
     }
   UNROLL
   for (int c = 0; c < kBlock; ++c)
-    Store(out + c * kLanes, Load(out + c * kLanes) + ToFloat(reinterpret_cast<Ints>(sum[c])) * unit);
+    Store(out + c * kLanes, Load(out + c * kLanes) + ToFloat(reinterpret_cast<Ints>(sum[c])) * unit_x[c] * Load(unit_dy));
 }
 
-// Numbers of the sums of products: how many positions a word has; what makes words of floats and returns what 1 of them
-// is worth, for dy [image, row, column, lane], where `columns` of each row become whole words, and for x [image,
-// position, channel], where a word is x there and `stride` positions on; the inner loop.
+// Numbers of the sums of products: how many positions a word has; what makes words of floats and says what 1 of them is
+// worth, lane by lane, for dy [image, row, column, lane], where `columns` of each row become whole words, and for x
+// [image, position, channel], where a word is x there and `stride` positions on; the inner loop.
 struct Floats {
   static constexpr int64_t kPositions = 1;
-  static float PackDy(int64_t, int64_t, int64_t, const Steps &, float *) { return 1.0f; }
-  static float PackX(int64_t, int64_t, const Steps &, int64_t, float *) { return 1.0f; }
+  static void PackDy(int64_t, int64_t, int64_t, const Steps &, float *, float *) {}
+  static void PackX(int64_t, int64_t, const Steps &, int64_t, float *, float *) {}
   static constexpr auto kProducts = FloatBlock<Sum::kOfProducts>;
 };
 
@@ -110,57 +110,54 @@ class Fixed {
   static constexpr int64_t kPositions = 2;
   static constexpr auto kProducts = FixedBlock;
 
-  static float PackDy(int64_t images, int64_t rows, int64_t columns, const Steps &steps, float *dy) {
+  static void PackDy(int64_t images, int64_t rows, int64_t columns, const Steps &steps, float *dy, float *units) {
     Sizes sizes;
-    ForEachRow(images, rows, steps, dy, [&](const float *row) { sizes.Add(row, columns * kLanes); });
+    ForEachRow(images, rows, steps, dy, [&](const float *row) {
+      for (int64_t q = 0; q < columns; ++q) sizes.Add(row + q * kLanes);
+    });
     const float half_steps = 0.5f * static_cast<float>(images * rows * columns);  // that rounding adds to a sum
-    const float room = (0x1p31f * 0.999f / kMostOfX - half_steps) / Largest(sizes.sums);
-    const float factor = std::min({32766.0f / Largest(sizes.most), room, kMostFactor});
+    const Vec room = (0x1p31f * 0.999f / kMostOfX - half_steps) / Max(sizes.sums, Splat(kTiny));
+    const Vec factor = Min(32766.0f / Max(sizes.most, Splat(kTiny)), room);
+    Store(units, 1.0f / factor + sizes.Broken());
     ForEachRow(images, rows, steps, dy, [&](float *row) {
       for (int64_t q = 0; q < columns; q += 2)
         StoreAs(row + q / 2 * kLanes, Pair(row + q * kLanes, q + 1 < columns ? kLanes : 0, factor));
     });
-    return sizes.Finite() ? 1.0f / factor : std::numeric_limits<float>::quiet_NaN();
   }
 
-  static float PackX(int64_t images, int64_t positions, const Steps &steps, int64_t stride, float *x) {
-    Sizes sizes;
-    for (int64_t n = 0; n < images; ++n) sizes.Add(x + n * steps.image, positions * kBlock);
-    const float factor = std::min(kMostOfX / Largest(sizes.most), kMostFactor);
-    for (int64_t n = 0; n < images; ++n)
-      for (int64_t i = 0; i < positions * kBlock; i += kLanes) {
-        float *const at = x + n * steps.image + i;
-        StoreAs(at, Pair(at, i / kBlock + stride < positions ? stride * kBlock : 0, factor));
-      }
-    return sizes.Finite() ? 1.0f / factor : std::numeric_limits<float>::quiet_NaN();
+  static void PackX(int64_t images, int64_t positions, const Steps &steps, int64_t stride, float *x, float *units) {
+    for (int64_t c = 0; c < kBlock; c += kLanes) {
+      Sizes sizes;
+      for (int64_t n = 0; n < images; ++n)
+        for (int64_t q = 0; q < positions; ++q) sizes.Add(x + n * steps.image + q * kBlock + c);
+      const Vec factor = kMostOfX / Max(sizes.most, Splat(kTiny));
+      Store(units + c, 1.0f / factor + sizes.Broken());
+      for (int64_t n = 0; n < images; ++n)
+        for (int64_t q = 0; q < positions; ++q) {
+          float *const at = x + n * steps.image + q * kBlock + c;
+          StoreAs(at, Pair(at, q + stride < positions ? stride * kBlock : 0, factor));
+        }
+    }
   }
 
  private:
   static constexpr float kMostOfX = 8192.0f;  // of its integers; what is left of 32 bits is for the sums of dy
-  static constexpr float kMostFactor = 0x1p100f;
+  static constexpr float kTiny = 1e-30f;      // the least of the largest values, for which floats have a factor
 
   // Of absolute values, lane by lane: the largest, and the sum.
   struct Sizes {
     Vec most = {}, sums = {};
 
-    void Add(const float *values, int64_t count) {
-      for (int64_t i = 0; i < count; i += kLanes) {
-        const Vec size = Abs(Load(values + i));
-        most = Max(size, most);
-        sums += size;
-      }
+    void Add(const float *values) {
+      const Vec size = Abs(Load(values));
+      most = Max(size, most);
+      sums += size;
     }
-    bool Finite() const { return std::isfinite(Reduce(sums)); }
+    Vec Broken() const { return sums - sums; }  // NaN where a value is not finite, else 0
   };
 
-  static float Largest(Vec v) {
-    float largest = 0.0f;
-    for (int i = 0; i < kLanes; ++i) largest = std::max(largest, v[i]);
-    return largest;
-  }
-
   // Words of a vector and of the one `apart` behind it, or of zeros if that is 0.
-  static Ints Pair(const float *values, int64_t apart, float factor) {
+  static Ints Pair(const float *values, int64_t apart, Vec factor) {
     const Vec zero = Splat(kRounding);
     return Words(Load(values) * factor + zero, apart ? Load(values + apart) * factor + zero : zero);
   }
@@ -296,9 +293,9 @@ class WeightGrad {
     for (int64_t v = 0; sums && v < plan_.vectors; ++v)
       for (int64_t n = 0; n < count; ++n)
         AddPositions(dys + v * dy_size + n * dy_steps.image, height * out_width, sums + v * kLanes);
-    std::vector<float> units(plan_.vectors);
+    std::vector<float> units(plan_.vectors * kLanes), units_x(kBlock);
     for (int64_t v = 0; v < plan_.vectors; ++v)
-      units[v] = Numbers::PackDy(count, height, out_width, dy_steps, dys + v * dy_size);
+      Numbers::PackDy(count, height, out_width, dy_steps, dys + v * dy_size, &units[v * kLanes]);
     const Band seen = InputsOf(source_, row, height, out_width);
     const float *const bands = gathered_ ? PackBands(first, count, seen) : nullptr;
     for (int64_t block = first_block; block < last_block; ++block) {
@@ -309,14 +306,14 @@ class WeightGrad {
           PackInputs(first + n, block * kBlock, row * layer_.stride - layer_.padding,
                      (height - 1) * layer_.stride + layer_.kernel, width, xs + n * x_steps.image);
       const int64_t positions = ((height - 1) * layer_.stride + layer_.kernel) * width;
-      const float unit = Numbers::PackX(count, positions, x_steps, layer_.stride, xs);
+      Numbers::PackX(count, positions, x_steps, layer_.stride, xs, units_x.data());
       const auto run = [&](auto sum_block, float *out) {
         for (int64_t v = 0; v < plan_.vectors; ++v)
           for (int64_t i = 0; i < plan_.window; ++i) {
             const int64_t at = plan_.At(v * kLanes, block * kBlock, i);
             sum_block(count, height, CeilDiv(out_width, Numbers::kPositions), dys + v * dy_size, dy_steps,
-                      xs + (i / layer_.kernel * width + i % layer_.kernel) * kBlock, x_steps, &w_[at], unit * units[v],
-                      out + at);
+                      xs + (i / layer_.kernel * width + i % layer_.kernel) * kBlock, x_steps, &w_[at],
+                      units_x.data(), &units[v * kLanes], out + at);
           }
       };
       if (products) run(Numbers::kProducts, products);
@@ -418,10 +415,13 @@ int RunWeightGrad(Arguments arguments) {
     const Layer layer = LayerOf(x, w, geometry);
     if (layer.Empty()) return void(std::fill_n(dw.Data(), layer.AllFilters() * layer.taps, 0.0f));
     if (layer.Depthwise()) return DepthwiseWeightGrad(layer, dy.Data(), x.Data(), w.Data(), *mix.Data(), dw.Data());
-    ForEachGroup(layer, [&](int64_t group) {
-      WeightGrad<Numbers>(layer, group, dy.Data(), x.Data(), w.Data() + layer.InW(group), *mix.Data())
+    const auto run = [&](auto numbers, int64_t group) {
+      WeightGrad<decltype(numbers)>(layer, group, dy.Data(), x.Data(), w.Data() + layer.InW(group), *mix.Data())
           .Run(dw.Data() + layer.InW(group));
-    });
+    };
+    // The sums of a very long row would leave dy few integers.
+    const bool short_rows = layer.out_width <= 4 * kSumLength;
+    ForEachGroup(layer, [&](int64_t group) { short_rows ? run(Numbers(), group) : run(Floats(), group); });
   });
 }
 

@@ -79,7 +79,9 @@ def body(layer, n_feats, self_shortcut=True, power_activation=True, batch_norm=T
 
 
 class Layer(nn.Cell):
-    """A layer of a body and what stands behind it: power(relu(norm(layer(x) + x))), [N, C, h, w] to the same.
+    """A layer of a body and what stands behind it: power(relu(norm(layer(x)) + x)), [N, C, h, w] to the same.
+
+    With x inside of the norm, where responses are ten times as large, EDSR of 8 x 32 channels had 0.2 dB less.
 
     Args:
         channels (int): C.
@@ -92,8 +94,7 @@ class Layer(nn.Cell):
         super().__init__()
         self.self_shortcut = self_shortcut
         self.conv = layer(channels, channels, 3, 1, padding=1, has_bias=norm is None)
-        self.bn = AddRelu(relu) if norm is None else norm(channels, relu=relu, shortcut=self_shortcut,
-                                                          inside=self_shortcut)
+        self.bn = AddRelu(relu) if norm is None else norm(channels, relu=relu, shortcut=self_shortcut)
         self.power = Power() if power else None
 
     def construct(self, x):
