@@ -96,6 +96,7 @@ EXPECTED = {
     "python eval.py --checkpoint_file_path output/edsr --eval_dataset_path pictures --device_target CPU": ([], 0, "SSIM: "),
     "python -m src.predict photo.png --checkpoint_file_path output/edsr --output_path output/big.png":
         ([], 0, "enlarged to"),
+    "python -m benchmarks.enlarged output/edsr --data_path pictures": ([], 0, r"bicubic +\d+\.\d\d +0\.\d"),
     "python train.py --network fcos_resnet18 --dataset voc --data_path boxes --device_target CPU "
     "--output_path output/fcos": (TINY_FCOS, 0, "output/fcos/adder_fcos_resnet18_voc_"),
     "python eval.py --checkpoint_file_path output/fcos --eval_dataset_path boxes --device_target CPU":
