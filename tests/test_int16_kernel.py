@@ -87,6 +87,13 @@ def gradients(library, dy, x, w, stride, padding):
             call(library.AdderWeightGradInt16, dy, x, w, np.ones(1, np.float32), geometry, like=w))
 
 
+def bits(library, shapes):
+    """y, dx and dw as bytes."""
+    x, w, dy = all_numbers(*shapes)
+    values = (folded(library, x, w, *shapes[2:], dy), *gradients(library, dy, x, w, *shapes[2:]))
+    return tuple(value.tobytes() for value in values)
+
+
 def check_gradients(library, x_shape, w_shape, stride, padding):
     """Errors of dx are what the rounding of x, w and dy adds up to, those of dw what independent ones do."""
     for heavy in (False, True):
