@@ -41,12 +41,12 @@ def fold(net, backend="auto", precision="float32"):
     Raises:
         UserError: there are no adder layers of norm 1, or no kernel, for another precision than float32.
     """
-    places, operation = pairs(net), "folded" + kernels.PRECISIONS[precision]
+    places = pairs(net)
     norms = {pair.layer.operation.geometry.norm for pair in places if isinstance(pair.layer, Adder2d)}
     if precision != "float32" and norms != {1}:
         raise UserError(f"precision {precision} is for adder layers l1 in floats, and this network has none")
-    if precision != "float32" and not kernels.has(operation, backend):
-        raise UserError(f"precision {precision} needs the kernel for CPU, which is not used here")
+    check_precision(precision, backend)
+    operation = "folded" + kernels.PRECISIONS[precision]
     if norms and kernels.has(operation, backend):
         for pair in places:
             if isinstance(pair.layer, Adder2d):
@@ -56,6 +56,12 @@ def fold(net, backend="auto", precision="float32"):
                 put(net, pair.name, folded_conv(pair.layer, pair.norm))
                 put(net, pair.norm_name, AddRelu(pair.norm.relu))
     return net.set_train(False)
+
+
+def check_precision(precision, backend):
+    """Refuse a precision, a key of `src.kernels.PRECISIONS`, that the backend has no kernel for: raises UserError."""
+    if precision != "float32" and not kernels.has("folded" + kernels.PRECISIONS[precision], backend):
+        raise UserError(f"precision {precision} needs the kernel for CPU, which is not used here")
 
 
 class FoldedAdder(nn.Cell):

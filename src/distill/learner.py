@@ -17,10 +17,11 @@ import dataclasses
 
 import mindspore as ms
 
-from .. import kernels, loading
+from .. import loading
 from . import warm_start
 from .weight_gradient import schedule
 from ..errors import UserError
+from ..folding import check_precision
 from ..training.run_folder import RunFolder
 
 OF_L1 = {"weight_gradient": "full", "input_gradient": "clip", "precision": "float32"}  # what it is of other layers
@@ -51,9 +52,7 @@ class Learner:
         Raises:
             UserError: see `src.distill.warm_start.begin_with`; no kernel for the precision.
         """
-        operation = "forward" + kernels.PRECISIONS[self.precision]
-        if self.precision != "float32" and not kernels.has(operation, self.backend):
-            raise UserError(f"precision {self.precision} needs the kernel for CPU, which is not used here")
+        check_precision(self.precision, self.backend)
         mix, begin_epoch = schedule(self.weight_gradient, self.epoch_size)
         ms.set_seed(self.seed)
         identity = task.identity(self.network, self.layer)

@@ -79,8 +79,8 @@ def int16(operation):
     """An operation in fixed point, of norm 1: what is multiplied or compared is rounded to integers of 16 bits, all else
     is in floats.
 
-    A depthwise layer, which memory limits, is computed in floats. An image, or of the filters' gradient the whole, is
-    NaN where a value is not finite.
+    A depthwise layer, which memory limits, is computed in floats. An image, and of the filters' gradient a filter or a
+    channel, is NaN where a value of it is not finite.
     """
     def make(geometry, *arguments, **options):
         _check_norm(geometry)
