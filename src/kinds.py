@@ -72,4 +72,5 @@ def sockets(layer="l1", eta=ETA, backend="auto", mix=None, frozen_norm=False, **
     Raises:
         KeyError: unknown kind.
     """
-    return partial(KINDS[layer].layer(eta, backend, mix), **options), partial(BatchNormAct2d, backend=backend, frozen=frozen_norm)
+    return (partial(KINDS[layer].layer(eta, backend, mix), **options),
+            partial(BatchNormAct2d, backend=backend, frozen=frozen_norm))
