@@ -15,12 +15,16 @@
 """What all tests share."""
 import importlib
 import os
+import signal
 import sys
 import tempfile
 
 import mindspore as ms
 import pytest
 
+
+# A job in the background ignores Ctrl-C, and so would the programs that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Where MindSpore writes of a graph that it cannot compile, as tests of bad arguments ask of it; by itself it takes the working folder.
 os.environ.setdefault("MS_OM_PATH", os.path.join(tempfile.gettempdir(), "adderngd_tests"))
