@@ -14,12 +14,11 @@
 # ============================================================================
 """Chooses the processor, and joins the other processes of a distributed run."""
 import contextlib
-import logging
 
 import mindspore as ms
 from mindspore import communication
 
-from .errors import UserError, die_with_parent
+from .errors import UserError, die_with_parent, silence
 
 
 def set_up(device_target, device_id=0, mode="GRAPH", run_distribute=False):
@@ -63,16 +62,14 @@ def pynative():
 
 
 def _set_device(device_target, device_id, run_distribute):
-    logging.disable(logging.CRITICAL)  # MindSpore logs a page about missing drivers before it raises
     try:
-        if device_target == "CPU" or run_distribute:
-            ms.set_device(device_target)
-        else:
-            ms.set_device(device_target, device_id)
+        with silence():  # MindSpore logs a page about missing drivers before it raises
+            if device_target == "CPU" or run_distribute:
+                ms.set_device(device_target)
+            else:
+                ms.set_device(device_target, device_id)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].split(". Please")[0]
         cure = {"GPU": "; bash scripts/set_up_gpu.sh, then source .venv/bin/activate",
                 "Ascend": "; without one, give --device_target CPU"}.get(device_target, "")
         raise UserError(f"device_target {device_target} is not available on this machine: {reason}{cure}") from error
-    finally:
-        logging.disable(logging.NOTSET)

@@ -74,6 +74,12 @@ inline Bytes LowBytes(Ints v) {
   return reinterpret_cast<Bytes>(_mm_cvtsi128_si64(joined));
 }
 #else
+#if defined(__aarch64__)
+inline Sums AddDistance(Sums sum, Sums x, Sums w) {
+  const uint8x16_t distance = vabdq_u8(reinterpret_cast<uint8x16_t>(x), reinterpret_cast<uint8x16_t>(w));
+  return reinterpret_cast<Sums>(vpadalq_u32(reinterpret_cast<uint64x2_t>(sum), vpaddlq_u16(vpaddlq_u8(distance))));
+}
+#else
 inline Sums AddDistance(Sums sum, Sums x, Sums w) {
   uint8_t xs[sizeof(Sums)], ws[sizeof(Sums)];
   std::memcpy(xs, &x, sizeof(Sums));
@@ -85,6 +91,7 @@ inline Sums AddDistance(Sums sum, Sums x, Sums w) {
   }
   return sum;
 }
+#endif
 inline Ints ToInts(Bytes v) { return __builtin_convertvector(v, Ints); }
 inline Bytes LowBytes(Ints v) { return __builtin_convertvector(v, Bytes); }
 #endif
