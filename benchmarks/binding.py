@@ -19,13 +19,14 @@ import math
 import numpy as np
 
 
-def bind(function, tensors, addresses=None):
+def bind(function, tensors, addresses=None, stream=None):
     """Prepare a call by MindSpore's convention for ahead-of-time operators.
 
     Args:
         function: of a library loaded by ctypes.
         tensors (list[ndarray]): inputs, then the outputs, all contiguous.
         addresses (list[int]): where they lie, if not in the host's memory.
+        stream (ctypes.c_void_p): of a GPU, for the launches.
 
     Returns:
         function without arguments: makes the call, returns its exit code, 0 if it went well.
@@ -36,7 +37,7 @@ def bind(function, tensors, addresses=None):
     ranks = (ctypes.c_int * len(tensors))(*[tensor.ndim for tensor in tensors])
     types = (ctypes.c_char_p * len(tensors))(*[tensor.dtype.name.encode() for tensor in tensors])
     kept = tensors, shapes  # which the pointers do not keep
-    return lambda: function(len(kept[0]), pointers, ranks, shape_pointers, types, None, None)
+    return lambda: function(len(kept[0]), pointers, ranks, shape_pointers, types, stream, None)
 
 
 class Gpu:

@@ -86,9 +86,9 @@ def main():
     print(describe(results), flush=True)
     for part in arguments.parts:
         results[part] = PARTS[part](arguments, results["peak"])
-    if arguments.output:
-        with replacing(arguments.output) as temporary:
-            temporary.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        if arguments.output:
+            with replacing(arguments.output) as temporary:
+                temporary.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
 
 
 def check(arguments):
@@ -171,7 +171,7 @@ def composed(arguments, peak):  # pylint: disable=unused-argument
     for form in ("inference", "training"):
         entries = {backend: (f"adder_{form}", batch, backend, arguments.device_target)
                    for backend in ("composed", "kernel")}
-        results[form] = race(entries, 2)
+        results[form] = race(entries, min(arguments.rounds, 5))
         _print_networks(f"composed form, {form}, batch {batch}", batch, results[form])
     return results
 
@@ -183,10 +183,10 @@ def layers(arguments, peak):
 
 def growth(arguments, peak):
     """Cost per image from batch 1 to 1024, and per pair (x, w) on the layers of larger networks."""
-    batches = {batch: race({"adder": ("adder_inference", batch, "kernel", arguments.device_target)},
-                           arguments.rounds)["adder"]
+    batches = {batch: _needed(race({"adder": ("adder_inference", batch, "kernel", arguments.device_target)},
+                                   arguments.rounds))["adder"]
                for batch in (1, 4, 16, 64, 256, 1024)}
-    print("\ninference by batch\nbatch   ms/image   peak memory, MiB")
+    print("\ninference by batch\nbatch   ms/image   peak memory of the host, MiB")
     for batch, result in batches.items():
         print(f"{batch:5} {1e3 * result['seconds'] / batch:10.3f} {result['memory'] / 2 ** 20:10.0f}")
     return {"batches": batches, "layers": _layers(LARGE_LAYERS, 16, arguments, peak)}
@@ -207,8 +207,8 @@ def _layers(shapes, batch, arguments, peak):
         geometry = ((batch, *x), w, stride, padding)
         rows, cols = (Geometry(stride, padding).output_size(size, w[2]) for size in x[1:])
         pairs = batch * w[0] * w[1] * w[2] ** 2 * rows * cols
-        times = race({direction: ("adder_layer", *geometry, FUNCTIONS[direction], device) for direction in PASSES},
-                     arguments.rounds)
+        times = _needed(race({direction: ("adder_layer", *geometry, FUNCTIONS[direction], device)
+                              for direction in PASSES}, arguments.rounds))
         results[name] = {direction: {"rate": pairs / result["seconds"], "fraction": pairs / result["seconds"] /
                                      (units * peak[direction])} for direction, result in times.items()}
         print(f"{name:34}" + "".join(f"{1e-9 * result['rate']:10.1f} ({result['fraction']:.2f}) "
@@ -216,8 +216,16 @@ def _layers(shapes, batch, arguments, peak):
     return results
 
 
+def _needed(results):
+    """The results of contestants that all have to be there."""
+    for name, result in results.items():
+        if "skipped" in result:
+            raise UserError(f"{name}: {result['skipped']}")
+    return results
+
+
 def _print_networks(title, batch, results):
-    print(f"\n{title}\n{'':26} ms    ms/image   peak memory, MiB")
+    print(f"\n{title}\n{'':26} ms    ms/image   peak memory of the host, MiB")
     for name, result in results.items():
         if "skipped" in result:
             print(f"{name:24} skipped: {result['skipped']}")

@@ -189,12 +189,20 @@ def adder_layer(x_shape, w_shape, stride, padding, function, device="CPU"):
                "AdderWeightGrad": (dy, x, w, mix, sizes, np.empty_like(w))}[function]
     call = getattr(ctypes.CDLL(str(library_path(device))), function)
     if device == "CPU":
-        return bind(call, tensors)
+        return _checked(bind(call, tensors))
     gpu = Gpu()
     addresses = [gpu.allocate(tensor.nbytes) for tensor in tensors]
     for address, tensor in zip(addresses, tensors):
         gpu.write(address, tensor.ctypes.data, tensor.nbytes)
-    return _steps(bind(call, tensors, addresses), lambda _: gpu.synchronise(), device)
+    return _steps(_checked(bind(call, tensors, addresses)), lambda _: gpu.synchronise(), device)
+
+
+def _checked(call):
+    """A call of the library that may not fail: a refused one takes no time."""
+    def run():
+        if call() != 0:
+            raise RuntimeError("the kernel failed")
+    return run
 
 
 def torch_inference(batch, layout, device="cpu", tf32=False, compiled=False):

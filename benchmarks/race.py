@@ -35,7 +35,7 @@ def race(entries, rounds):
 
     Returns:
         dict, name to {"seconds": median of a run, "fastest": the shortest, "memory": peak in bytes}, or to
-        {"skipped": reason} where a library is missing.
+        {"skipped": reason} where a library is missing, or anything else fails.
     """
     runners = {}
     try:
@@ -66,37 +66,40 @@ class _Runner:
             os.unsetenv("OMP_NUM_THREADS")  # MindSpore sets it to 1 where it is imported, and children would inherit it
         self._process.start()
         end.close()  # the process has its own; should it die, reading here fails instead of waiting
-        self.failure = self._pipe.recv()
-        self._pause()
+        self._hear()
 
     def ask(self, question):
         if self.failure:
             return None
         os.kill(self._process.pid, signal.SIGCONT)
         self._pipe.send(question)
-        answer = self._pipe.recv()
-        self._pause()
-        return answer
+        return self._hear()
 
     def stop(self):
         self._process.kill()  # the only signal that a stopped process does not wait with
         self._process.join()
 
-    def _pause(self):
+    def _hear(self):
+        try:
+            self.failure, answer = self._pipe.recv()
+        except EOFError:
+            self.failure, answer = "its process ended", None
         if not self.failure:
             os.kill(self._process.pid, signal.SIGSTOP)
+        return answer
 
 
 def _serve(pipe, function, arguments):
     die_with_parent()
     try:
         run = getattr(contestants, function)(*arguments)
-    except ImportError as error:
-        pipe.send(f"{error.name} is not installed")
-        return
-    pipe.send(None)
-    while True:
-        pipe.send(_timed(run) if pipe.recv() == "run" else _peak_memory())
+        pipe.send((None, None))
+        while True:
+            pipe.send((None, _timed(run) if pipe.recv() == "run" else _peak_memory()))
+    except ModuleNotFoundError as error:
+        pipe.send((f"{error.name} is not installed", None))
+    except Exception as error:  # pylint: disable=broad-exception-caught
+        pipe.send((f"{type(error).__name__}: {error}".splitlines()[0], None))  # the others go on
 
 
 def _timed(run):

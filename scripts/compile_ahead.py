@@ -26,6 +26,8 @@ import multiprocessing
 import os
 import struct
 import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -34,6 +36,7 @@ from src import errors
 
 errors.guard(__name__)
 
+MOST_PROCESSES = 32  # each takes some hundred MB of the GPU's memory
 MAGIC = struct.pack("<I", 0xBA55ED50)  # a fat binary begins with it, a version, the sizes of its header and its body
 
 
@@ -45,10 +48,15 @@ def main():
     work = sorted(modules(library.read_bytes()), key=lambda one: -one[1])  # the longest first
     os.environ["CUDA_MODULE_LOADING"] = "EAGER"
     failed = 0
-    with multiprocessing.get_context("spawn").Pool(initializer=start, initargs=(library,)) as pool:
-        for done, code in enumerate(pool.imap_unordered(compile_one, [at for at, _ in work]), 1):
-            failed += code != 0
-            print(f"\rcompiling MindSpore's kernels for this GPU: {done} of {len(work)}", end="", flush=True)
+    processes = min(MOST_PROCESSES, os.cpu_count())
+    try:
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), start, (library,)) as pool:
+            results = as_completed([pool.submit(compile_one, at) for at, _ in work])
+            for done, result in enumerate(results, 1):
+                failed += result.result() != 0
+                print(f"\rcompiling MindSpore's kernels for this GPU: {done} of {len(work)}", end="", flush=True)
+    except BrokenProcessPool as error:
+        raise errors.UserError(f"the NVIDIA driver refuses {processes} processes at once, or memory ran out") from error
     print()
     if failed:
         raise errors.UserError(f"the driver cannot compile {failed} of MindSpore's {len(work)} modules for this GPU")

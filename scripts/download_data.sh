@@ -14,7 +14,8 @@
 # limitations under the License.
 # ============================================================================
 # Download the official archives of CIFAR and MNIST, check and unpack them. After an interruption, run it again: it
-# resumes. Mirrors that hold the same archives can be named in CIFAR_URL and MNIST_URL.
+# resumes. Mirrors that hold the same archives can be named in CIFAR_URL and MNIST_URL. It needs none of the other files:
+# a copy of it serves anywhere.
 set -euo pipefail
 export LC_ALL=C
 

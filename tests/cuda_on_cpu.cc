@@ -23,12 +23,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "cuda_on_cpu.h"
 
-constexpr int kSharedSize = 128 << 10, kStackSize = 128 << 10;
+constexpr int kUsualShared = 48 << 10, kSharedSize = 99 << 10;  // as on Ampere; what a kernel has to ask for, at most
+constexpr int kStackSize = 128 << 10;
 
 Index threadIdx, blockIdx, blockDim;
 float4 memory[kSharedSize / sizeof(float4)];
@@ -48,6 +50,8 @@ std::vector<Fiber> fibers(1024);
 Kernel kernel;
 std::string launches;
 bool running = true;
+int failure = 0;                // of launches and what follows
+std::map<void *, int> allowed;  // bytes of shared memory that a kernel has asked for
 const void *argument;
 
 void RunThread() {
@@ -55,9 +59,9 @@ void RunThread() {
   fibers[threadIdx.x].done = true;
 }
 
-void RunBlock(int threads, size_t shared) {
+void RunBlock(unsigned threads, size_t shared) {
   std::memset(memory, 0xff, kSharedSize);
-  for (int i = 0; i < threads; ++i) {
+  for (unsigned i = 0; i < threads; ++i) {
     Fiber &fiber = fibers[i];
     fiber.done = false;
     getcontext(&fiber.context);
@@ -69,7 +73,7 @@ void RunBlock(int threads, size_t shared) {
   bool waiting = true;
   for (bool backwards = false; waiting; backwards = !backwards) {
     waiting = false;
-    for (int i = 0; i < threads; ++i) {
+    for (unsigned i = 0; i < threads; ++i) {
       threadIdx.x = backwards ? threads - 1 - i : i;
       Fiber &fiber = fibers[threadIdx.x];
       if (!fiber.done) swapcontext(&scheduler, &fiber.context);
@@ -78,7 +82,7 @@ void RunBlock(int threads, size_t shared) {
   }
   for (size_t i = shared; i < kSharedSize; ++i)
     if (reinterpret_cast<unsigned char *>(memory)[i] != 0xff) {
-      std::fprintf(stderr, "a block of %d threads wrote behind its %zu bytes of shared memory\n", threads, shared);
+      std::fprintf(stderr, "a block of %u threads wrote behind its %zu bytes of shared memory\n", threads, shared);
       std::abort();
     }
 }
@@ -89,8 +93,8 @@ void __syncthreads() { swapcontext(&fibers[threadIdx.x].context, &scheduler); }
 
 extern "C" {
 
-// All launches since the last call, a line each: kernel, blocks, threads of a block, bytes of its shared memory. From
-// now on kernels run, or do not.
+// All launches since the last call, a line each: kernel, blocks, threads of a block, bytes of its shared memory, stream.
+// From now on kernels run, or do not.
 const char *Launches(bool run) {
   static std::string last;
   running = run;
@@ -98,6 +102,9 @@ const char *Launches(bool run) {
   launches.clear();
   return last.c_str();
 }
+
+// From now on launches, and freeing memory, fail with a code, or do not.
+void FailWith(int code) { failure = code; }
 
 int cuInit(unsigned) { return 0; }
 int cuDeviceGet(int *device, int number) { return *device = number, number == 0 ? 0 : 101; }  // an invalid device
@@ -122,7 +129,7 @@ int cuMemFree_v2(void *data) { return std::free(data), 0; }
 int cuMemcpyHtoD_v2(void *to, const void *from, size_t size) { return std::memcpy(to, from, size), 0; }
 int cuMemcpyDtoH_v2(void *to, const void *from, size_t size) { return std::memcpy(to, from, size), 0; }
 
-int cuMemFreeAsync(float *data, void *) { return std::free(data), 0; }
+int cuMemFreeAsync(float *data, void *) { return std::free(data), failure; }
 int cuMemAllocAsync(float **data, size_t size, void *) {
   *data = static_cast<float *>(std::malloc(size));
   std::memset(*data, 0xff, size);
@@ -134,19 +141,24 @@ int cuModuleGetFunction(void **function, void *, const char *name) {
   *function = dlsym(dlopen(self.dli_fname, RTLD_NOW), name);
   return *function ? 0 : 500;
 }
-int cuFuncSetAttribute(void *, int attribute, int value) { return attribute != 8 || value > kSharedSize; }
+int cuFuncSetAttribute(void *function, int attribute, int value) {
+  allowed[function] = value;
+  return attribute != 8 || value > kSharedSize;
+}
 int cuLaunchKernel(void *function, unsigned blocks, unsigned, unsigned, unsigned threads, unsigned, unsigned,
-                   unsigned shared, void *, void **arguments, void **) {
-  if (threads < 1 || threads > fibers.size() || shared > kSharedSize) return 1;
+                   unsigned shared, void *stream, void **arguments, void **) {
+  if (failure) return failure;
+  const unsigned most = std::max(kUsualShared, allowed[function]);
+  if (threads < 1 || threads > fibers.size() || shared > most) return 1;
   Dl_info own = {};
   dladdr(function, &own);
   launches += std::string(own.dli_sname) + " " + std::to_string(blocks) + " " + std::to_string(threads) + " " +
-              std::to_string(shared) + "\n";
+              std::to_string(shared) + " " + std::to_string(reinterpret_cast<intptr_t>(stream)) + "\n";
   if (!running) return 0;
   kernel = reinterpret_cast<Kernel>(function);
   argument = arguments[0];
   blockDim.x = threads;
-  for (blockIdx.x = 0; blockIdx.x < static_cast<int>(blocks); ++blockIdx.x) RunBlock(threads, shared);
+  for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) RunBlock(threads, shared);
   return 0;
 }
 

@@ -28,7 +28,7 @@ struct alignas(16) float4 {
   float x, y, z, w;
 };
 struct Index {
-  int x;
+  unsigned x;
 };
 extern Index threadIdx, blockIdx, blockDim;
 

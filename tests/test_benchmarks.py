@@ -12,6 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
+"""The programs that measure: their options, what they refuse, what they draw."""
 import json
 import re
 import sys

@@ -378,10 +378,8 @@ def test_distribute(run, tmp_path):
 
 
 def test_distribute_shows_the_failure_of_one_rank(run):
-    began = time.monotonic()
     result = run("run_distribute_train.sh", "2", "some data", "CPU", CODE="3", LOG_DIR="my logs")
     assert (result.returncode, result.stderr) == (3, "error: it broke\nthe logs are in my logs\n")
-    assert time.monotonic() - began < 25
 
 
 def test_distribute_without_mindspore(run, fake):

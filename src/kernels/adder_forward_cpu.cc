@@ -28,8 +28,6 @@
 #include <vector>
 
 #include "abi.h"
-#include "depthwise.h"
-#include "epilogue.h"
 #include "forward.h"
 #include "layer.h"
 #include "packing.h"
@@ -98,30 +96,16 @@ struct Floats {
   static Block *Loop(int64_t norm) { return norm == 1 ? FloatBlock<1> : FloatBlock<2>; }
 };
 
-void RunForward(const Layer &layer, const float *x, const float *w, const Epilogue &epilogue, float *y) {
-  if (layer.Depthwise()) return DepthwiseForward(layer, x, w, epilogue, y);
-  ForEachGroup(layer, [&](int64_t group) { Forward<Floats>(layer, group, x, w, epilogue).Run(y); });
-}
-
 }  // namespace
 
-// Tensors are float32; of `geometry`, and of groups, see layer.h.
 extern "C" {
 
-// Inputs x [N, C, H, W], w [F, C, k, k], geometry [stride, padding + 1, norm]; output y [N, F, H', W'].
 int AdderForward(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
-  return Guarded({count, data, ranks, shapes, types}, [](Arguments &arguments) {
-    const Tensor x = arguments.Next(), w = arguments.Next(), geometry = arguments.Next(), y = arguments.Next();
-    RunForward(LayerOf(x, w, geometry), x.Data(), w.Data(), Epilogue(), y.Data());
-  });
+  return RunForward<Floats>({count, data, ranks, shapes, types});
 }
 
-// Inputs and output as those of `FoldedLayer`.
 int AdderFolded(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
-  return Guarded({count, data, ranks, shapes, types}, [](const Arguments &arguments) {
-    const FoldedLayer folded(arguments);
-    RunForward(folded.layer, folded.x, folded.w, folded.epilogue, folded.y);
-  });
+  return RunFolded<Floats>({count, data, ranks, shapes, types});
 }
 
 }  // extern "C"

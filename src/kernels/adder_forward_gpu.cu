@@ -25,7 +25,7 @@ __device__ inline void Forward(const Call &call) {
   const Tiles &tiles = call.tiles;
   const int tile = blockIdx.x % tiles.count, lane_tile = blockIdx.x / tiles.count % call.lane_tiles;
   const int group = blockIdx.x / tiles.count / call.lane_tiles;
-  const int wide = call.lanes * kFilters, pitch = PitchOf(wide), area = call.kernel * call.kernel;
+  const int wide = call.lanes * kFilters, pitch = call.pitch, area = call.kernel * call.kernel;
   const int plane = call.height * call.width, along = threadIdx.x % call.along;
   const int lane = threadIdx.x / call.along * kFilters, first_filter = lane_tile * wide;
   const Place start = StartOf(tiles, tile);
@@ -33,9 +33,9 @@ __device__ inline void Forward(const Call &call) {
                       tiles.images, (tiles.rows - 1) * call.stride + call.kernel,
                       (tiles.columns - 1) * call.stride + call.kernel, call.groups * call.channels * plane,
                       call.height, call.width, call.width};
-  const int size = window.Size(), buffer_size = RoundUp(call.planes * (size + area * pitch));
+  const int size = window.Size();
   float *const buffers = reinterpret_cast<float *>(memory);
-  int *const table = reinterpret_cast<int *>(buffers + 2 * buffer_size);
+  int *const table = reinterpret_cast<int *>(buffers + 2 * call.buffer);
   const float *const x = call.x + static_cast<long long>(start.image) * window.image_step +
                          static_cast<long long>(group) * call.channels * plane;
   const float *const w = call.w + (static_cast<long long>(group) * call.filters + first_filter) * call.channels * area;
@@ -52,7 +52,7 @@ __device__ inline void Forward(const Call &call) {
   __syncthreads();
 
   float sum[kPositions][kFilters] = {};
-  Pipeline((call.channels + call.planes - 1) / call.planes, buffers, buffer_size, [&](int step, float *buffer) {
+  Pipeline((call.channels + call.planes - 1) / call.planes, buffers, call.buffer, [&](int step, float *buffer) {
     const int first = step * call.planes, count = min(call.planes, call.channels - first), taps = count * area;
     StagePlanes(table, size, x + static_cast<long long>(first) * plane, plane, count,
                 buffer + call.planes * area * pitch);

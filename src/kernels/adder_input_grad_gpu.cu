@@ -34,6 +34,8 @@ __device__ inline Phase PhaseOf(const Call &call, int offset) {
 //
 // clip(w - x, -1, 1) = 2 sat(w / 2 + (1 - x) / 2) - 1, where sat limits to 0 .. 1 and is free: dx = 2 sum dy * sat(...)
 // - sum dy, of which the last is the same for all channels. sat makes zero of NaN: what is NaN in x or w is told apart.
+// From 2^24 on the 1/2 is lost beside x / 2: of w = x the clip is then -1 and not 0, also in the sign gradient, which is
+// this one of values that are multiplied by 2^64.
 template <int norm, int kInputs, int kChannels>
 __device__ inline void InputGrad(const Call &call) {
   const Tiles &tiles = call.tiles;  // of a phase's inputs
@@ -43,7 +45,7 @@ __device__ inline void InputGrad(const Call &call) {
   const int phase = call.stride * call.stride - 1 - block / call.groups;
   const int row_offset = phase / call.stride, column_offset = phase % call.stride;
   const Phase down = PhaseOf(call, row_offset), across = PhaseOf(call, column_offset);
-  const int wide = call.lanes * kChannels, pitch = PitchOf(wide), area = call.kernel * call.kernel;
+  const int wide = call.lanes * kChannels, pitch = call.pitch, area = call.kernel * call.kernel;
   const int taps = down.taps * across.taps, in_plane = call.height * call.width;
   const int out_plane = call.out_height * call.out_width, along = threadIdx.x % call.along;
   const int lane = threadIdx.x / call.along * kChannels, first_channel = lane_tile * wide;
@@ -53,8 +55,8 @@ __device__ inline void InputGrad(const Call &call) {
                       tiles.rows + max(down.taps - 1, 0), tiles.columns + max(across.taps - 1, 0),
                       call.groups * call.filters * out_plane, call.out_height, call.out_width,
                       call.out_width};
-  const int size = window.Size(), buffer_size = RoundUp(call.planes * (call.window + call.taps * pitch));
-  float *const buffers = reinterpret_cast<float *>(memory), *const broken = buffers + 2 * buffer_size;
+  const int size = window.Size();
+  float *const buffers = reinterpret_cast<float *>(memory), *const broken = buffers + 2 * call.buffer;
   int *const table = reinterpret_cast<int *>(broken + wide);
   const float *const dy = call.dy + static_cast<long long>(start.image) * window.image_step +
                           static_cast<long long>(group) * call.filters * out_plane;
@@ -88,7 +90,7 @@ __device__ inline void InputGrad(const Call &call) {
 
   float sum[kInputs][kChannels] = {}, dy_sum[kInputs] = {};
   const int steps = taps ? (call.filters + call.planes - 1) / call.planes : 0;
-  Pipeline(steps, buffers, buffer_size, [&](int step, float *buffer) {
+  Pipeline(steps, buffers, call.buffer, [&](int step, float *buffer) {
     const int first = step * call.planes, count = min(call.planes, call.filters - first);
     StagePlanes(table, size, dy + static_cast<long long>(first) * out_plane, out_plane, count,
                 buffer + call.planes * call.taps * pitch);

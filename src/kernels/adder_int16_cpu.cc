@@ -34,8 +34,6 @@
 #include <vector>
 
 #include "abi.h"
-#include "depthwise.h"
-#include "epilogue.h"
 #include "fixed_point.h"
 #include "forward.h"
 #include "layer.h"
@@ -234,29 +232,17 @@ class Fixed {
   }
 };
 
-void RunForward(const Layer &layer, const float *x, const float *w, const Epilogue &epilogue, float *y) {
-  if (layer.Depthwise()) return DepthwiseForward(layer, x, w, epilogue, y);
-  ForEachGroup(layer, [&](int64_t group) { Forward<Fixed>(layer, group, x, w, epilogue).Run(y); });
-}
-
 }  // namespace
 
-// Inputs and outputs are those of the functions in floats, of norm 1. A depthwise layer, which memory limits and not
-// arithmetic, is computed in floats. An image with a value that is not finite gives NaN.
+// Inputs and outputs are those of the functions in floats, of norm 1. An image with a value that is not finite gives NaN.
 extern "C" {
 
 int AdderForwardInt16(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
-  return Guarded({count, data, ranks, shapes, types}, [](Arguments &arguments) {
-    const Tensor x = arguments.Next(), w = arguments.Next(), geometry = arguments.Next(), y = arguments.Next();
-    RunForward(LayerOf(x, w, geometry), x.Data(), w.Data(), Epilogue(), y.Data());
-  });
+  return RunForward<Fixed>({count, data, ranks, shapes, types});
 }
 
 int AdderFoldedInt16(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
-  return Guarded({count, data, ranks, shapes, types}, [](const Arguments &arguments) {
-    const FoldedLayer folded(arguments);
-    RunForward(folded.layer, folded.x, folded.w, folded.epilogue, folded.y);
-  });
+  return RunFolded<Fixed>({count, data, ranks, shapes, types});
 }
 
 }  // extern "C"

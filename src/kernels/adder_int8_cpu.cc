@@ -32,6 +32,7 @@
 #include <vector>
 
 #include "abi.h"
+#include "fixed_point.h"
 #include "layer.h"
 #include "packing.h"
 #include "simd.h"
@@ -184,7 +185,7 @@ inline Ints LoadInts(const uint8_t *p, int64_t count) {
 
 // The nearest integer of 0 .. top, the even one of two, as the lowest bits of a sum with 3 * 2^22.
 inline Bytes ToBytes(Vec v, float top) {
-  const Vec sum = Max(Vec{}, Min(Splat(top), v)) + Splat(12582912.0f);
+  const Vec sum = Max(Vec{}, Min(Splat(top), v)) + Splat(kRounding);
   return LowBytes(reinterpret_cast<Ints>(sum));
 }
 

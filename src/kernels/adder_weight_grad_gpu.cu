@@ -35,7 +35,7 @@ __device__ inline void WeightGrad(const Call &call) {
   int block = blockIdx.x;
   const int tap_tile = block % call.tap_tiles, lane_tile = (block /= call.tap_tiles) % call.lane_tiles;
   const int group = (block /= call.lane_tiles) % call.groups, share = block / call.groups;
-  const int wide = call.lanes * kFilters, pitch = PitchOf(wide), area = call.kernel * call.kernel;
+  const int wide = call.lanes * kFilters, pitch = call.pitch, area = call.kernel * call.kernel;
   const int matrix = call.lanes * call.along, member = threadIdx.x % matrix, slice = threadIdx.x / matrix;
   const int lane = member % call.lanes * kFilters, first_filter = lane_tile * wide;
   const int first_tap = tap_tile * call.along * kTaps, own_tap = first_tap + member / call.lanes * kTaps;
@@ -51,9 +51,8 @@ __device__ inline void WeightGrad(const Call &call) {
   Window outputs{{}, tiles.images, tiles.rows, tiles.columns, call.groups * call.filters * out_plane,
                  call.out_height, call.out_width, call.out_width};
   const int size = seen.Size(), positions = outputs.Size();
-  const int buffer_size = RoundUp(positions * pitch + call.planes * size);
   float *const buffers = reinterpret_cast<float *>(memory);
-  int *const seen_table = reinterpret_cast<int *>(buffers + 2 * buffer_size), *const table = seen_table + size;
+  int *const seen_table = reinterpret_cast<int *>(buffers + 2 * call.buffer), *const table = seen_table + size;
 
   int from[kTaps];  // where the inputs start that a tap sees, among those of a buffer
   float weights[kFilters][kTaps];
@@ -71,7 +70,7 @@ __device__ inline void WeightGrad(const Call &call) {
   const int dy_from = ((slice_image * tiles.rows + slice_row) * tiles.columns * pitch + lane) * kBytes;
 
   float sum[kFilters][kTaps] = {}, dy_sum = 0.0f;
-  Pipeline((tiles.count - share + call.shares - 1) / call.shares, buffers, buffer_size, [&](int step, float *buffer) {
+  Pipeline((tiles.count - share + call.shares - 1) / call.shares, buffers, call.buffer, [&](int step, float *buffer) {
     outputs.start = StartOf(tiles, share + step * call.shares);
     seen.start = {outputs.start.image, outputs.start.row * call.stride - call.padding,
                   outputs.start.column * call.stride - call.padding};

@@ -51,6 +51,7 @@ struct Call {
   int along;              // threads for the positions of a tile, or for the taps of the filters' gradient
   int planes;             // channels or filters that are staged at once
   int window, taps;       // values staged of each: of a tile's window, and at most of the filters
+  int pitch, buffer;      // from one row of staged filters or gradients to the next; values of one of two buffers
   // Of the filters' gradient: sums before they are combined, see adder_weight_grad_gpu.cu; blocks that share the tiles,
   // and those that sum dy, for how many filters; blocks for all taps; threads that share a tile's images and rows.
   float *sums, *dy_sums;

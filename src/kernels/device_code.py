@@ -25,6 +25,7 @@ from pathlib import Path
 from .build import FOLDER, BuildError, cached, run
 
 FLAGS = ("-std=c++17", "-arch=compute_80")  # from Ampere on: copies to shared memory that nobody waits for
+OLDEST = (11, 7)  # the first that knows __grid_constant__
 NVRTC = ("libnvrtc.so.11.2", "libnvrtc.so.12", "libnvrtc.so.13", "libnvrtc.so")  # MindSpore's own is the first
 
 
@@ -46,7 +47,7 @@ def compiler():
     """NVRTC, else nvcc. Raises BuildError where neither is."""
     found = Nvrtc.found() or Nvcc.found()
     if found is None:
-        raise BuildError("no CUDA compiler found: pip install nvidia-cuda-nvrtc-cu11, or bash scripts/set_up_gpu.sh")
+        raise BuildError("no CUDA compiler of 11.7 or later found: pip install nvidia-cuda-nvrtc-cu11, or bash scripts/set_up_gpu.sh")
     return found
 
 
@@ -58,6 +59,7 @@ class Nvrtc:
         self.library.nvrtcGetErrorString.restype = ctypes.c_char_p
         major, minor = ctypes.c_int(), ctypes.c_int()
         self._call("Version", ctypes.byref(major), ctypes.byref(minor))
+        self.number = major.value, minor.value
         self.version = f"NVRTC {major.value}.{minor.value}"
 
     @classmethod
@@ -65,9 +67,11 @@ class Nvrtc:
         """That of the system, of $LD_LIBRARY_PATH or of pip, or None."""
         for name in (*NVRTC, *_of_pip()):
             try:
-                return cls(ctypes.CDLL(name))
+                found = cls(ctypes.CDLL(name))
             except OSError:
                 continue
+            if found.number >= OLDEST:
+                return found
         return None
 
     def compile(self, program, folder):

@@ -34,6 +34,7 @@
 #include <vector>
 
 #include "abi.h"
+#include "depthwise.h"
 #include "epilogue.h"
 #include "layer.h"
 #include "packing.h"
@@ -107,7 +108,7 @@ class Forward {
   void RunTile(int64_t n, int64_t row, float *y) {
     const int64_t rows = std::min(plan_.band, layer_.out_height - row), out_pitch = plan_.runs.size() * kRun;
     const Band inputs = plan_.Inputs(row, rows);
-    float *xs = scratch_x.Get(layer_.channels * plan_.pitch), *sums = scratch_out.Get(kLanes * out_pitch);
+    float *xs = scratch_x.Get(layer_.channels * plan_.pitch), *sums = scratch_out.Get(kLanes * out_pitch + kLanes);
     float *word_sums = scratch_sum.Get(plan_.pitch + out_pitch + kLanes), *sums_x = word_sums + plan_.pitch;
     const auto image = numbers_.Of(n);
     for (int64_t c = 0; c < layer_.channels; ++c) numbers_.Pack(image, n, c, inputs, xs + c * plan_.pitch);
@@ -147,24 +148,34 @@ class Forward {
   }
 };
 
-// Inputs x [N, C, H, W], w [F, C, k, k], scale [F], shift [F], maybe a shortcut as y, geometry [stride, padding + 1,
-// norm, relu + 1]; output scale * response + shift + shortcut, then ReLU where it is wanted: a layer with all that
-// follows it. Tensors are float32; of `geometry`, and of groups, see layer.h.
-struct FoldedLayer {
-  Layer layer;
-  const float *x, *w;
-  Epilogue epilogue;
-  float *y;
+// All groups. A depthwise layer, which memory limits and not arithmetic, is computed in floats.
+template <typename Numbers>
+void RunLayer(const Layer &layer, const float *x, const float *w, const Epilogue &epilogue, float *y) {
+  if (layer.Depthwise()) return DepthwiseForward(layer, x, w, epilogue, y);
+  ForEachGroup(layer, [&](int64_t group) { Forward<Numbers>(layer, group, x, w, epilogue).Run(y); });
+}
 
-  explicit FoldedLayer(Arguments arguments) {
-    const Tensor images = arguments.Next(), filters = arguments.Next();
-    const Tensor scale = arguments.Next(), shift = arguments.Next(), shortcut = arguments.NextBefore(2);
-    const Tensor geometry = arguments.Next(), output = arguments.Next();
-    layer = LayerOf(images, filters, geometry);
-    x = images.Data(), w = filters.Data(), y = output.Data();
-    epilogue = {scale.Data(), shift.Data(), shortcut.Data()};
+// Inputs x [N, C, H, W], w [F, C, k, k], geometry [stride, padding + 1, norm]; output y [N, F, H', W']. Tensors are
+// float32; of `geometry`, and of groups, see layer.h.
+template <typename Numbers>
+int RunForward(Arguments arguments) {
+  return Guarded(arguments, [](Arguments &arguments) {
+    const Tensor x = arguments.Next(), w = arguments.Next(), geometry = arguments.Next(), y = arguments.Next();
+    RunLayer<Numbers>(LayerOf(x, w, geometry), x.Data(), w.Data(), Epilogue(), y.Data());
+  });
+}
+
+// The same with all that follows a layer: behind w come scale [F], shift [F] and maybe a shortcut as y, the geometry has
+// relu + 1 at its end, and the output is scale * response + shift + shortcut, then ReLU where it is wanted.
+template <typename Numbers>
+int RunFolded(Arguments arguments) {
+  return Guarded(arguments, [](Arguments &arguments) {
+    const Tensor x = arguments.Next(), w = arguments.Next(), scale = arguments.Next(), shift = arguments.Next();
+    const Tensor shortcut = arguments.NextBefore(2), geometry = arguments.Next(), y = arguments.Next();
+    Epilogue epilogue = {scale.Data(), shift.Data(), shortcut.Data()};
     if (geometry.shape[3] > 1) epilogue.floor = 0.0f;
-  }
-};
+    RunLayer<Numbers>(LayerOf(x, w, geometry), x.Data(), w.Data(), epilogue, y.Data());
+  });
+}
 
 #endif  // ADDERNGD_FORWARD_H_

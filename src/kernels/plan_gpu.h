@@ -29,7 +29,7 @@ constexpr int64_t kShared = 48 << 10;      // bytes of shared memory for which f
 constexpr int64_t kMostShared = 96 << 10;  // and at most, where windows are large
 constexpr int64_t kEnoughBlocks = 4 * 132; // of an H100's or H200's 132 multiprocessors
 constexpr int64_t kShareBlocks = 3 * 132;  // fewer where each leaves sums to combine
-constexpr int64_t kMostLanes = 64;         // filters or channels of a block
+constexpr int64_t kMostLanes = 64;         // filters or channels of a block; fewer where windows are large
 constexpr int64_t kFewLanes = 2;           // up to which a thread has one
 constexpr int64_t kFewPositions = 4;       // that a thread has, of outputs or inputs
 constexpr int64_t kManyPositions = 8;      // where there are enough blocks
@@ -88,26 +88,35 @@ inline void CheckSpan(const Call &call) {
   Int(std::max(in, out) * call.groups * call.tiles.images);
 }
 
-// From one row of staged filters or gradients to the next, as PitchOf in tile_gpu.h.
+// From one row of staged filters or gradients to the next: whole vectors of four, and no two rows in the same banks.
 inline int64_t PitchOf(int64_t lanes) { return lanes < 4 ? lanes : RoundUp(lanes, 4) + 4; }
 
-// Sets the threads of a block for `count` filters or channels, in wholes of `each`; returns how many threads are left
-// for each of them.
-inline int64_t TakeLanes(Plan *plan, int64_t count, int64_t each) {
+// Sets the threads of a block for `count` filters or channels, at most `most`, in wholes of `each`; returns how many
+// threads are left for each of them.
+inline int64_t TakeLanes(Plan *plan, int64_t count, int64_t each, int64_t most) {
   plan->each = count <= kFewLanes ? 1 : each;
-  const int64_t threads = CeilDiv(count, plan->each), part = Even(threads, kMostLanes / plan->each);
+  const int64_t threads = CeilDiv(count, plan->each), part = Even(threads, most / plan->each);
   const int64_t lanes = part > 4 ? RoundUp(part, 2) : part;  // so that there are whole warps
   plan->call.lanes = Int(lanes);
   plan->call.lane_tiles = Int(CeilDiv(threads, lanes));
+  plan->call.pitch = Int(PitchOf(lanes * plan->each));
   return kMostThreads / lanes;
 }
 
-// The largest tiles, of at most `positions`, for which bytes(tiles) of shared memory do.
+// The largest tiles, of at most `positions`, for which bytes(tiles) of shared memory do; else those of one position.
 template <typename TilesFor, typename Bytes>
-inline Tiles Fitting(int64_t positions, TilesFor tiles_for, Bytes bytes) {
+inline Tiles LargestTiles(int64_t positions, TilesFor tiles_for, Bytes bytes) {
   for (const int64_t limit : {kShared, kMostShared})
     for (int64_t n = positions; n > 0; n /= 2)
       if (const Tiles tiles = tiles_for(n); bytes(tiles) <= limit) return tiles;
+  return tiles_for(1);
+}
+
+// The first that fits of the plans make(most), of blocks of at most `most` filters or channels.
+template <typename Make>
+inline Plan Fitting(Make make) {
+  for (int64_t most = kMostLanes; most >= kLanes; most /= 2)
+    if (const Plan plan = make(most); plan.shared <= kMostShared) return plan;
   throw std::length_error("windows of this size are too large for the GPU kernel; backend composed takes them");
 }
 
@@ -116,21 +125,24 @@ inline Tiles Fitting(int64_t positions, TilesFor tiles_for, Bytes bytes) {
 inline Plan WithTiles(Plan plan, int64_t rows, int64_t columns, int64_t step, int64_t taps, int64_t depth,
                       int64_t phases) {
   Call &call = plan.call;
-  const int64_t wide = call.lanes * plan.each, filters = taps * taps * PitchOf(wide);
+  const int64_t wide = call.lanes * plan.each, filters = taps * taps * call.pitch;
   const auto window = [&](const Tiles &tiles) {
     return tiles.images * ((tiles.rows - 1) * step + taps) * ((tiles.columns - 1) * step + taps);
   };
+  const auto buffer = [&](const Tiles &tiles, int64_t planes) { return RoundUp(planes * (window(tiles) + filters), 4); };
   const auto bytes = [&](const Tiles &tiles, int64_t planes) {
-    return 4 * (2 * RoundUp(planes * (window(tiles) + filters), 4) + window(tiles) + wide);
+    return 4 * (2 * buffer(tiles, planes) + window(tiles) + wide);
   };
-  call.tiles = Fitting(plan.positions * call.along, [&](int64_t n) { return TilesOf(call.batch, rows, columns, n); },
-                       [&](const Tiles &tiles) { return bytes(tiles, 1); });
+  call.tiles = LargestTiles(plan.positions * call.along,
+                            [&](int64_t n) { return TilesOf(call.batch, rows, columns, n); },
+                            [&](const Tiles &tiles) { return bytes(tiles, 1); });
   CheckSpan(call);
   call.window = Int(window(call.tiles));
   call.taps = Int(taps * taps);
   int64_t planes = 1;
   while (planes < depth && bytes(call.tiles, planes + 1) <= kShared) ++planes;
   call.planes = Int(Even(depth, planes));
+  call.buffer = Int(buffer(call.tiles, call.planes));
   plan.shared = bytes(call.tiles, call.planes);
   plan.threads = call.lanes * call.along;
   plan.blocks = call.tiles.count * static_cast<int64_t>(call.lane_tiles) * call.groups * phases;
@@ -139,63 +151,75 @@ inline Plan WithTiles(Plan plan, int64_t rows, int64_t columns, int64_t step, in
 
 inline int64_t Along(int64_t threads) { return std::max<int64_t>(16, threads / 16 * 16); }
 
-}  // namespace plan
-
-inline Plan ForwardPlan(const Layer &layer) {
-  Plan plan = {plan::CallOf(layer)};
-  plan.call.along = plan::Int(plan::Along(plan::TakeLanes(&plan, layer.filters, kLanes)));
+inline Plan Forward(const Layer &layer, int64_t most) {
+  Plan plan = {CallOf(layer)};
+  plan.call.along = Int(Along(TakeLanes(&plan, layer.filters, kLanes, most)));
   const auto with = [&](int64_t positions) {
     plan.positions = positions;
-    return plan::WithTiles(plan, layer.out_height, layer.out_width, layer.stride, layer.kernel, layer.channels, 1);
+    return WithTiles(plan, layer.out_height, layer.out_width, layer.stride, layer.kernel, layer.channels, 1);
   };
   const Plan large = with(kManyPositions);
   return plan.each > 1 && large.blocks >= kEnoughBlocks ? large : with(kFewPositions);
 }
 
 // Inputs are of stride^2 phases, each of which some taps of a window see; among the outputs they step by one.
-inline Plan InputGradPlan(const Layer &layer) {
-  Plan plan = {plan::CallOf(layer)};
-  plan.call.along = plan::Int(plan::Along(plan::TakeLanes(&plan, layer.channels, kLanes)));
+inline Plan InputGrad(const Layer &layer, int64_t most) {
+  Plan plan = {CallOf(layer)};
+  plan.call.along = Int(Along(TakeLanes(&plan, layer.channels, kLanes, most)));
   plan.positions = kFewPositions;
-  return plan::WithTiles(plan, plan::CeilDiv(layer.height, layer.stride), plan::CeilDiv(layer.width, layer.stride), 1,
-                         plan::CeilDiv(layer.kernel, layer.stride), layer.filters, layer.stride * layer.stride);
+  return WithTiles(plan, CeilDiv(layer.height, layer.stride), CeilDiv(layer.width, layer.stride), 1,
+                   CeilDiv(layer.kernel, layer.stride), layer.filters, layer.stride * layer.stride);
 }
 
 // A thread has `each` filters and kTaps taps; where that takes few threads, others share the positions of a tile.
-inline Plan WeightGradPlan(const Layer &layer, int64_t each) {
-  Plan plan = {plan::CallOf(layer)};
+inline Plan WeightGrad(const Layer &layer, int64_t each, int64_t most) {
+  Plan plan = {CallOf(layer)};
   Call &call = plan.call;
-  const int64_t left = plan::TakeLanes(&plan, layer.filters, each), threads = plan::CeilDiv(layer.taps, kTaps);
-  call.along = plan::Int(plan::Even(threads, left));
-  call.tap_tiles = plan::Int(plan::CeilDiv(threads, call.along));
+  const int64_t left = TakeLanes(&plan, layer.filters, each, most), threads = CeilDiv(layer.taps, kTaps);
+  call.along = Int(Even(threads, left));
+  call.tap_tiles = Int(CeilDiv(threads, call.along));
   const int64_t matrix = call.lanes * call.along, slices = kMostThreads / matrix;
-  const int64_t pitch = plan::PitchOf(call.lanes * plan.each), taps = call.along * kTaps;
-  const int64_t area = layer.kernel * layer.kernel;
-  call.planes = plan::Int(std::min(layer.channels, taps % area ? (taps + area - 2) / area + 1 : taps / area));
+  const int64_t taps = call.along * kTaps, area = layer.kernel * layer.kernel;
+  call.planes = Int(std::min(layer.channels, taps % area ? (taps + area - 2) / area + 1 : taps / area));
   const auto positions = [](const Tiles &tiles) { return int64_t{tiles.images} * tiles.rows * tiles.columns; };
   const auto window = [&](const Tiles &tiles) {
     return tiles.images * ((tiles.rows - 1) * layer.stride + layer.kernel) *
            ((tiles.columns - 1) * layer.stride + layer.kernel);
   };
   const int64_t combining = 4 * plan.each * kTaps * matrix * (slices / 2);
-  const auto bytes = [&](const Tiles &tiles) {
-    const int64_t staged = plan::RoundUp(positions(tiles) * pitch + call.planes * window(tiles), 4);
-    return std::max({combining, int64_t{4 * kMostThreads}, 4 * (2 * staged + positions(tiles) + window(tiles))});
+  const auto buffer = [&](const Tiles &tiles) {
+    return RoundUp(positions(tiles) * call.pitch + call.planes * window(tiles), 4);
   };
-  call.tiles = plan::Fitting(std::max<int64_t>(kMostThreads, slices * layer.out_width), [&](int64_t n) {
-    return plan::TilesOf(layer.batch, layer.out_height, layer.out_width, n, slices);
+  const auto bytes = [&](const Tiles &tiles) {
+    return std::max({combining, int64_t{4 * kMostThreads}, 4 * (2 * buffer(tiles) + positions(tiles) + window(tiles))});
+  };
+  call.tiles = LargestTiles(std::max<int64_t>(kMostThreads, slices * layer.out_width), [&](int64_t n) {
+    return TilesOf(layer.batch, layer.out_height, layer.out_width, n, slices);
   }, bytes);
-  plan::CheckSpan(call);
-  call.slice_rows = plan::Int(std::min<int64_t>(slices, call.tiles.rows));
-  call.slice_images = plan::Int(std::min<int64_t>(slices / call.slice_rows, call.tiles.images));
+  CheckSpan(call);
+  call.buffer = Int(buffer(call.tiles));
+  call.slice_rows = Int(std::min<int64_t>(slices, call.tiles.rows));
+  call.slice_images = Int(std::min<int64_t>(slices / call.slice_rows, call.tiles.images));
   const int64_t blocks = layer.groups * call.lane_tiles * call.tap_tiles;
-  call.shares = plan::Int(std::max<int64_t>(1, std::min<int64_t>(call.tiles.count, kShareBlocks / blocks)));
+  call.shares = Int(std::max<int64_t>(1, std::min<int64_t>(call.tiles.count, kShareBlocks / blocks)));
   call.dy_shares = call.shares;
-  call.dy_filters = plan::Int(call.lane_tiles * call.lanes * plan.each);
+  call.dy_filters = Int(call.lane_tiles * call.lanes * plan.each);
   plan.shared = bytes(call.tiles);
-  plan.threads = plan::RoundUp(matrix * slices, 32);  // whole warps, of which some may only stage
+  plan.threads = RoundUp(matrix * slices, 32);  // whole warps, of which some may only stage
   plan.blocks = blocks * call.shares;
   return plan;
+}
+
+}  // namespace plan
+
+inline Plan ForwardPlan(const Layer &layer) {
+  return plan::Fitting([&](int64_t most) { return plan::Forward(layer, most); });
+}
+inline Plan InputGradPlan(const Layer &layer) {
+  return plan::Fitting([&](int64_t most) { return plan::InputGrad(layer, most); });
+}
+inline Plan WeightGradPlan(const Layer &layer, int64_t each) {
+  return plan::Fitting([&](int64_t most) { return plan::WeightGrad(layer, each, most); });
 }
 
 // Sums that the blocks of such a plan leave, and blocks that combine them.

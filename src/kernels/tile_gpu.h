@@ -114,12 +114,6 @@ __device__ inline void StagePlanes(const int *table, int size, const float *plan
   }
 }
 
-// Of values, so that the next ones start at a whole vector.
-__device__ inline int RoundUp(int size) { return (size + 3) / 4 * 4; }
-
-// From one row of staged filters or gradients to the next: whole vectors of four, and no two rows in the same banks.
-__device__ inline int PitchOf(int lanes) { return lanes < 4 ? lanes : RoundUp(lanes) + 4; }
-
 // Reads what is staged `at` bytes behind the start: bytes, since one addition is then all that an address takes.
 template <typename T>
 __device__ inline T Staged(int at) {
