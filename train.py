@@ -19,22 +19,21 @@ errors.guard(__name__)  # before what takes seconds to import
 
 from pathlib import Path
 
-from src import device
-from src.config import decides, defaults_but, get_config, pick
-from src.distill import METHODS
+from src import device, distill, tasks
+from src.config import decides, get_config, pick
 from src.identity import check_data
 from src.networks import NETWORKS
-from src.tasks import TASKS, check_options
 from src.training.trainer import Options, Trainer
 
 
 def main():
     config = get_config("train", __doc__)
-    method, network = METHODS[config.method], NETWORKS[config.network]
-    task = TASKS[network.task]
+    method, network = distill.METHODS[config.method], NETWORKS[config.network]
+    task = tasks.TASKS[network.task]
     options, loop = pick(method.Options, config), pick(Options, config)  # refuse what makes no sense
     check_data(config.network, config.dataset)
-    check_options(config, defaults_but())
+    distill.check_options(config)
+    tasks.check_options(config)
     rank, ranks = device.set_up(config.device_target, config.device_id, config.mode, config.run_distribute)
     task = task(pick(task.Options, config), network, rank=rank, ranks=ranks)
     trainer = Trainer(task, loop, rank, ranks)

@@ -120,11 +120,6 @@ def _check_sizes(content):
             raise ValueError(f"{entry.tag} has {sizes[entry.tag]} bytes, not those of its shape")
 
 
-def load_strictly(net, path):
-    """Load a checkpoint that has exactly the parameters of `net`. Raises UserError."""
-    fill(net, load_parameters(path), path)
-
-
 def fill(net, parameters, source):
     """Give a network exactly its parameters.
 

@@ -28,7 +28,7 @@ DEFAULT_CONFIG = Path(__file__).with_name("default_config.yaml")  # a link; when
 NOT_DECIDING = ("config_path", "given", "device_target", "device_id", "run_distribute", "data_path",
                 "eval_dataset_path", "output_path", "resume", "eval_interval", "checkpoint_file_path",
                 "file_format", "file_name")
-RECORDED = ("devices",)  # what config.yaml of a run has beside the options
+RECORDED = ("devices", "teacher_sha256")  # what config.yaml of a run has beside the options
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # PyYAML takes 1e-4, a number in YAML 1.2, for text
 # What is meant by who gives an option to the wrong program.
 MEANT = {"data_path": "eval_dataset_path", "eval_dataset_path": "data_path", "checkpoint_file_path": "pre_trained"}
@@ -98,6 +98,20 @@ def check_values(values, source):
             check_range(f"{source}: {key}", value, *ranges[key])
 
 
+def refuse_unused(options, names, who):
+    """Refuse options that mean nothing for someone, unless they are the defaults: raises UserError.
+
+    Args:
+        options (Namespace or dataclass): has all of them.
+        names: keys of default_config.yaml.
+        who (str): for the message.
+    """
+    defaults = yaml_files.values(DEFAULT_CONFIG)
+    for name in sorted(names):
+        if getattr(options, name) != defaults[name]:
+            raise UserError(f"{who} does not use --{name}")
+
+
 def decides(config):
     """The options that decide the result of a training run, as a dictionary; a resumed run must have the same."""
     return {key: value for key, value in vars(config).items() if key not in NOT_DECIDING}
@@ -147,11 +161,11 @@ def _check_used(program, given, used):
 
 
 def _expanded(names):
-    """Choices, with the keys of a table in the place of where it is, such as src.kinds.KINDS."""
+    """Choices, with the keys of a table in the place of where it is in the package, such as .kinds.KINDS."""
     found = []
     for name in names:
         module, _, table = name.rpartition(".")
-        found += list(getattr(importlib.import_module(module), table)) if module else [name]
+        found += list(getattr(importlib.import_module(module, __package__), table)) if module else [name]
     return found
 
 

@@ -35,8 +35,7 @@ from mindspore import nn, ops
 
 from . import networks
 from .adder import Adder2d
-from .config import Parser, add_options, check_range, check_values
-from .errors import UserError
+from .config import Parser, add_options, check_range, check_values, refuse_unused
 from .pairs import LAYERS, put, weight
 from .xnor import XnorConv2d
 
@@ -158,9 +157,7 @@ def main():
     arguments = parser.parse_args()
     check_range("class_num", arguments.class_num, 1, networks.MOST_CLASSES)
     network = networks.NETWORKS[arguments.network]
-    for name in sorted(forms - set(network.options) - {"class_num"}):
-        if getattr(arguments, name) != parser.get_default(name):
-            raise UserError(f"{arguments.network} does not use --{name}")
+    refuse_unused(arguments, forms - set(network.options) - {"class_num"}, arguments.network)
     form = {name: getattr(arguments, name) for name in network.options}
     check_values(form, arguments.network)
     n = count(networks.create(arguments.network, **form), network.channels, network.size)

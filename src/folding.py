@@ -44,9 +44,10 @@ def fold(net, backend="auto", precision="float32"):
     places = pairs(net)
     norms = {pair.layer.operation.geometry.norm for pair in places if isinstance(pair.layer, Adder2d)}
     if precision != "float32" and norms != {1}:
-        raise UserError(f"precision {precision} is for adder layers l1 in floats, and this network has none")
+        raise UserError(f"precision {precision} is for adder layers l1 in floats with a norm behind each, of which this "
+                        "network has none")
     check_precision(precision, backend)
-    operation = "folded" + kernels.PRECISIONS[precision]
+    operation = kernels.in_precision("folded", precision)
     if norms and kernels.has(operation, backend):
         for pair in places:
             if isinstance(pair.layer, Adder2d):
@@ -60,7 +61,7 @@ def fold(net, backend="auto", precision="float32"):
 
 def check_precision(precision, backend):
     """Refuse a precision, a key of `src.kernels.PRECISIONS`, that the backend has no kernel for: raises UserError."""
-    if precision != "float32" and not kernels.has("folded" + kernels.PRECISIONS[precision], backend):
+    if precision != "float32" and not kernels.has(kernels.in_precision("folded", precision), backend):
         raise UserError(f"precision {precision} needs the kernel for CPU, which is not used here")
 
 

@@ -20,7 +20,7 @@ import dataclasses
 import json
 
 from . import data
-from .config import check_values
+from .config import check_values, defaults_but
 from .errors import UserError, quote
 from .kinds import KINDS
 from .networks import LARGEST_IMAGE, MOST_CLASSES, NETWORKS
@@ -99,8 +99,12 @@ def take(parameters, source):
     for name, table in (("network", NETWORKS), ("layer", KINDS), ("dataset", data.SETS)):
         if getattr(identity, name) not in table:
             raise UserError(f"{source}: {name} {quote(getattr(identity, name))} is not known here")
-    if set(identity.form) != set(NETWORKS[identity.network].options):
+    wanted = set(NETWORKS[identity.network].options)
+    newer = wanted - identity.form.keys() - {"class_num"}  # than the file: it has their defaults
+    if wanted != identity.form.keys() | newer:
         raise UserError(f"{source}: damaged, {identity.network} has other options")
+    defaults = {name: getattr(defaults_but(), name) for name in newer}
+    identity = dataclasses.replace(identity, options={**identity.options, **defaults})
     check_values(identity.form, source)
     check_data(identity.network, identity.dataset)
     return identity
@@ -145,7 +149,15 @@ def settle(identity, options, source):
         wanted, stored = getattr(options, name), known[name]
         if wanted != stored and not (name == "class_num" and wanted == 0):
             raise UserError(f"{source} is a network of {name} {stored}, not {wanted}; leave out --{name}")
-    return dataclasses.replace(identity, image_size=options.image_size) if "image_size" in options.given else identity
+    if "image_size" not in options.given:
+        return identity
+    resized = dataclasses.replace(identity, image_size=options.image_size)
+    if NETWORKS[identity.network].task == "classification":
+        values = [data.SETS[identity.dataset].statistics(each.size) for each in (identity, resized)]
+        if values[0] != values[1]:
+            raise UserError(f"{source} takes images of {identity.size[0]} pixels, which are cropped and normalised "
+                            f"otherwise than those of {resized.size[0]}")
+    return resized
 
 
 def check_data(network, dataset):

@@ -466,5 +466,7 @@ def test_detect_in_own_pixels(monkeypatch):
     """Boxes come back from the frame to each image, and are cut at its edges."""
     monkeypatch.setattr(detection, "decode", lambda *_: (np.array([[0, 0, 96.0, 64.0]]), np.ones(1), np.zeros(1)))
     images = [np.zeros((*size, 3), np.uint8) for size in ((32, 48), (100, 60))]
+    with pytest.raises(UserError, match="what the network gives is not finite"):
+        detect(nn.SequentialCell(nn.BatchNorm2d(3, gamma_init=float("nan"))), images, (64, 96))
     found = detect(nn.Identity(), images, (64, 96))
     np.testing.assert_allclose([each[0][0] for each in found], [[0, 0, 48, 32], [0, 0, 60, 100]])

@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """The terms of norm-guided distillation against NumPy, and the networks that take part."""
+import shutil
 from types import SimpleNamespace
 
 import mindspore as ms
@@ -23,8 +24,8 @@ from mindspore import ops
 
 from src import checkpoint, kinds
 from src.checkpoint import save_parameters
-from src.config import get_config, pick
-from src.distill import METHODS, losses, ngd, weight_gradient
+from src.config import RECORDED, get_config, pick
+from src.distill import METHODS, check_options, losses, ngd, weight_gradient
 from src.distill.ngd import CentreLoss, Distillation, inherit
 from src.errors import UserError
 from src.folding import fold
@@ -234,6 +235,7 @@ def test_centres_follow_the_features_of_training():
 def options(*arguments):
     """The options of a method from a command line."""
     config = get_config("train", "x", list(arguments))
+    check_options(config)
     return pick(METHODS[config.method].Options, config)
 
 
@@ -244,6 +246,9 @@ NGD = ("--method", "ngd", "--logits_weight", "1")
     (("--layer", "l2", "--weight_gradient", "progressive"), "progressive is one of layer l1 only, not of l2"),
     ((*NGD, "--teacher", "l2", "--layer", "conv", "--weight_gradient", "sign"), "one of layer l1 only, not of conv"),
     (("--teacher", "l2"), "method alone has no teacher"),
+    (("--features_weight", "3"), "method alone does not use --features_weight"),
+    (("--method", "pkkd", "--teacher", "conv", "--features_weight", "1", "--inherit"), "method pkkd does not use --inherit"),
+    ((*NGD, "--teacher", "l2", "--response_kernel", "false"), "method ngd does not use --response_kernel"),
     (("--teacher_checkpoint_path", "ckpt"), "method alone has no teacher"),
     (NGD, "method ngd needs a teacher"),
     ((*NGD, "--teacher", "l2", "--inherit", "--pre_trained", "a.ckpt"), "the network begins with the weights of one of"),
@@ -321,6 +326,22 @@ def test_teacher_of_a_checkpoint(trained, name, layer):
     assert network == "resnet20"
     x = ms.Tensor(images(2))
     np.testing.assert_array_equal(teacher.set_train(False)(x).asnumpy(), net.set_train(False)(x).asnumpy())
+
+
+def test_content_of_the_teacher_decides(trained, tmp_path):
+    """Not where it lies: in the folder of a run there may be a better one when the student goes on."""
+    settings = []
+    for name in ("known", "known", "unknown"):
+        shutil.copy(trained[1] / f"{name}.ckpt", tmp_path / "teacher.ckpt")
+        settings.append(options(*NGD, "--teacher_checkpoint_path", str(tmp_path / "teacher.ckpt")).settings)
+    assert settings[0] == settings[1] != settings[2] and settings[0].keys() <= set(RECORDED)
+    assert options(*NGD, "--teacher", "l2").settings == {}
+
+
+def test_mixed_images_have_no_direction():
+    task = SimpleNamespace(options=SimpleNamespace(mixup=0.2))
+    with pytest.raises(UserError, match="direction_weight needs images of one class each: leave out mixup"):
+        ngd.train(SimpleNamespace(task=task), options(*NGD, "--teacher", "l2", "--direction_weight", "1"), None, {})
 
 
 @pytest.mark.parametrize("name, layer, words", [

@@ -309,6 +309,8 @@ def test_what_has_no_fixed_point():
     for options in ({"norm": 2}, {"backend": "composed"}):
         with pytest.raises(ValueError, match="precision int16 needs norm 1 and the kernel for CPU"):
             Adder2d(2, 2, 3, precision="int16", **options)
+    with pytest.raises(ValueError, match="precision must be one of float32, int16, not 'int8'"):
+        Adder2d(2, 2, 3, precision="int8")
     assert Adder2d(2, 2, 3, precision="int16", input_gradient="sign").operation.operations("int16") == (
         "forward_int16", "input_grad", "weight_grad_int16")
     mix = ms.Parameter(ms.Tensor(np.ones(1, np.float32)))

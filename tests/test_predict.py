@@ -98,7 +98,7 @@ def test_logits_that_are_no_numbers(home, run, tmp_path):
         if name.endswith("gamma"):
             value.set_data(ms.Tensor(np.full(value.shape, 3e38, np.float32)))
     save_parameters(net.parameters_dict(), tmp_path / "huge.ckpt", identity=Identity("lenet5_bn", "l1", 7, "folder").dumps())
-    with pytest.raises(UserError, match="the network's logits are not finite"):
+    with pytest.raises(UserError, match="what the network gives is not finite"):
         run("colour.png", "--checkpoint_file_path", str(tmp_path / "huge.ckpt"))
 
 

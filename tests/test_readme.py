@@ -202,7 +202,7 @@ def test_own_network(tree, monkeypatch, capsys):
     assert Path("net.onnx").stat().st_size > 1000
     # Programs of the package, which read what stands above it in this repository, run anywhere.
     picture = ("predict", tree / "photo.png", "--checkpoint_file_path", tree / "ckpt" / "lenet")
-    for arguments, words in ((("cost",), "honest count"), (picture, "%  ")):
+    for arguments, words in ((("cost", "--network", "fcos_resnet18"), "honest count"), (picture, "%  ")):
         done = subprocess.run([sys.executable, "-m", f"adderngd.{arguments[0]}", *arguments[1:]], cwd=site, text=True,
                               capture_output=True, check=False)
         assert done.returncode == 0 and words in done.stdout, done.stderr

@@ -24,6 +24,7 @@ from mindspore import nn
 from PIL import Image
 
 from src import data, predict
+from src.checkpoint import load_parameters, save_parameters
 from src.config import get_config, pick
 from src.data import bicubic, pictures
 from src.data.images import IMAGES, brightness
@@ -112,7 +113,7 @@ def test_small_images_are_made_or_read(tmp_path):
     for pair in IMAGES.read(tmp_path / "test" / "HR", 3):
         np.testing.assert_array_equal(pair.low, pixels(9, pair.low.shape[:2]))
     Image.fromarray(pixels(9, (20, 20))).save(official / "2x3.png")
-    with pytest.raises(UserError, match=r"20 x 20 pixels, where .*2.png asks for 10 x 10"):
+    with pytest.raises(UserError, match=r"2x3.png: 20 x 20 pixels, where .*2.png asks for 10 x 10"):
         task(tmp_path, splits=("test",), scale=3, patch_size=0)
     (official / "2x3.png").unlink()
     with pytest.raises(UserError, match="2x3.png: cannot be read"):
@@ -209,6 +210,24 @@ def test_tiles_are_the_whole_image(tile, channels, monkeypatch):
     np.testing.assert_array_equal(got, bicubic.rounded(255 * whole))
     tiles = -(-23 // tile) * -(-15 // tile)
     assert counts == [(done, tiles) for done in range(1, tiles + 1)]
+
+
+class Broken(nn.Cell):
+    radius = 0
+
+    def construct(self, x):
+        return ms.ops.ones((1, 3, 2 * x.shape[2], 2 * x.shape[3]), ms.float32) * float("nan")
+
+
+def test_images_that_are_none():
+    """What is not finite would be black."""
+    with pytest.raises(UserError, match="what the network gives is not finite"):
+        enlarged(Broken(), pixels(0, (9, 9)), 2, 3)
+
+
+def test_workers(home):
+    with pytest.raises(UserError, match="num_parallel_workers exceeds"):
+        task(home / "data", num_parallel_workers=1000).batches(1)
 
 
 def test_evaluation(home):
@@ -330,6 +349,10 @@ def test_larger_scales_begin_with_the_weights_of_smaller_ones(home, run, trained
     before, after = (ms.load_checkpoint(str(path)) for path in (home / trained, home / "x3" / "last.ckpt"))
     got, wanted = (each["body.0.layer1.conv.adder"].asnumpy() for each in (after, before))
     np.testing.assert_allclose(got, wanted, atol=1e-5)
+    with pytest.raises(UserError, match="int8.ckpt is quantised; take the float checkpoint"):
+        parameters = load_parameters(home / trained)
+        save_parameters(parameters, home / "int8.ckpt", identity=parameters.pop("identity"), bits=8, scheme="layers")
+        run("train", *EDSR, "--scale", 3, "--pre_trained", "int8.ckpt", "--output_path", "x")
     with pytest.raises(UserError, match="has another n_feats; say --n_feats 4"):
         run("train", *EDSR, "--scale", 3, "--n_feats", 5, "--pre_trained", trained, "--output_path", "x")
 

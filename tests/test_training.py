@@ -188,10 +188,11 @@ def test_state_of_an_older_version_resumes(data, whole, tmp_path):
     output = tmp_path / "old"
     end_after_epochs(1, data, output)
     settings = yaml.safe_load((output / "config.yaml").read_text("utf-8"))
-    for key in ("method", "weight_gradient", "pre_trained"):
+    for key in ("method", "weight_gradient", "pre_trained", "clip_norm"):
         del settings[key]
     (output / "config.yaml").write_text(yaml.safe_dump({**settings, "progressive": False}), "utf-8")
     checkpoint.save_parameters({"nothing": np.zeros(1)}, output / "last.ckpt")
+    assert "clip_norm 0.0 -> 1.0" in refused(data, output, "--resume", "--clip_norm", "1")
     assert "weight_gradient full -> sign" in refused(data, output, "--resume", "--weight_gradient", "sign")
     train(data, output, "--resume")
     (output / "config.yaml").write_bytes((whole[0] / "config.yaml").read_bytes())

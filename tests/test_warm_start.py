@@ -99,7 +99,7 @@ def test_other_files(tmp_path):
         begin(network(2), tmp_path / "absent.ckpt")
     parameters = saved(tmp_path / "a.ckpt")
     save_parameters(parameters, tmp_path / "a.ckpt", bits=8, scheme="unsigned")
-    with pytest.raises(UserError, match="a.ckpt is quantised; a float checkpoint is wanted here"):
+    with pytest.raises(UserError, match="a.ckpt is quantised; take the float checkpoint that it was made from"):
         begin(network(2), tmp_path / "a.ckpt")
     saved(tmp_path / "adderl2_lenet5_bn_folder_9000.ckpt", known=False)
     with pytest.raises(UserError, match="by its name a network of layer l2, not l1; say --layer l2"):

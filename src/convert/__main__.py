@@ -127,10 +127,13 @@ def fit(parameters, arguments):
     for name, table in (("network", networks.NETWORKS), ("layer", KINDS), ("dataset", data.SETS)):
         if getattr(arguments, name) not in (None, *table):
             raise UserError(f"--{name} is one of {', '.join(table)}, not {getattr(arguments, name)}")
-    network, layer = _closest(parameters, itertools.product(
+    for option, table, name in (("network", networks.NETWORKS, arguments.network), ("dataset", data.SETS, arguments.dataset)):
+        if name is not None and table[name].task != "classification":
+            raise UserError(f"--{option} {name}: only classifiers are converted")
+    network, layer = _closest(parameters, list(itertools.product(
         [arguments.network] if arguments.network else
         [name for name, each in networks.NETWORKS.items() if each.task == "classification"],
-        [arguments.layer] if arguments.layer else _kinds(parameters)))
+        [arguments.layer] if arguments.layer else _kinds(parameters))), arguments.file)
     template = networks.create(network, 10, layer, backend="composed")
     for parameter in template.get_parameters():
         if parameter.shape[2:] == (1, 1) and np.ndim(parameters.get(parameter.name)) == 2:
@@ -159,23 +162,31 @@ def _kinds(parameters):
     return list(found.values()) or KINDS
 
 
-def _closest(parameters, choices):
-    """The first of the pairs of network and layer whose parameters have these names, or most of them."""
-    closest, most = None, -1
+def _closest(parameters, choices, file):
+    """Of pairs of network and layer the one that has most parameters of these names, and of these most in shape.
+
+    Raises:
+        UserError: several networks have the same parameters.
+    """
+    shapes = {name: np.shape(value) for name, value in parameters.items()}
+    alike = {}
     for choice in choices:
-        names = _names(*choice)
-        if names == parameters.keys():
-            return choice
-        common = len(names & parameters.keys())
-        if common > most:
-            closest, most = choice, common
-    return closest
+        own = _shapes(*choice)
+        common = own.keys() & shapes.keys()
+        rank = own.keys() == shapes.keys(), len(common), sum(own[name] == shapes[name] for name in common)
+        alike.setdefault(rank, []).append(choice)
+    best = max(alike)
+    names = list(dict(alike[best]))
+    if best[0] and len(names) > 1:
+        raise UserError(f"{file} may be of {' or '.join(names)}, which have the same parameters: say it by --network")
+    return alike[best][0]
 
 
 @functools.lru_cache(maxsize=None)
-def _names(network, layer):
+def _shapes(network, layer):
     from .. import networks
-    return frozenset(networks.create(network, 10, layer, backend="composed").parameters_dict())
+    net = networks.create(network, 10, layer, backend="composed")
+    return {name: value.shape for name, value in net.parameters_dict().items()}
 
 
 def _length(parameters, expected, axis):

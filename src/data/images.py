@@ -86,9 +86,10 @@ def _pair(path, scale, least):
     folder = path.parent.parent / path.parent.name.replace("HR", "LR_bicubic") / f"X{scale}"
     if folder == path.parent / f"X{scale}" or not folder.is_dir():
         return Pair(path, bicubic.shrunk(high, scale), high)
-    low = pictures.read(folder / f"{path.stem}x{scale}{path.suffix}")
+    small = folder / f"{path.stem}x{scale}{path.suffix}"
+    low = pictures.read(small)
     if list(low.shape[:2]) != size:
-        raise UserError(f"{folder / path.name}: {low.shape[1]} x {low.shape[0]} pixels, where {path} asks for "
+        raise UserError(f"{small}: {low.shape[1]} x {low.shape[0]} pixels, where {path} asks for "
                         f"{size[1]} x {size[0]}")
     return Pair(path, low, high)
 

@@ -22,6 +22,15 @@ together, and a function `train`:
     path        Path of the folder of the run
     settings    dict, see `src.training.run_folder.RunFolder`
 """
+import dataclasses
+
 from . import alone, ngd, pkkd
+from ..config import refuse_unused
 
 METHODS = {"alone": alone, "ngd": ngd, "pkkd": pkkd}
+
+
+def check_options(config):
+    """Refuse options of other methods than the chosen one, unless they are the defaults: raises UserError."""
+    fields = {name: {field.name for field in dataclasses.fields(method.Options)} for name, method in METHODS.items()}
+    refuse_unused(config, set().union(*fields.values()) - fields[config.method], f"method {config.method}")

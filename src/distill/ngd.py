@@ -72,7 +72,9 @@ def train(trainer, options, path, settings):
         UserError: the checkpoint of the teacher cannot be had, or student and teacher do not fit together; see
             `src.training.trainer.Trainer.fit`.
     """
-    settings = {**settings, "teacher_epoch_size": options.teacher_epoch_size or options.epoch_size}
+    settings = {**settings, **options.settings, "teacher_epoch_size": options.teacher_epoch_size or options.epoch_size}
+    if options.direction_weight and trainer.task.options.mixup:
+        raise UserError("direction_weight needs images of one class each: leave out mixup")
     student, begin_epoch = options.build(trainer.task)
     learner = options.teacher_learner(settings["teacher_epoch_size"])
     ready = bool(options.teacher_checkpoint_path)

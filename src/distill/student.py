@@ -15,6 +15,7 @@
 """A network that learns from a teacher, and teachers that are trained already."""
 import argparse
 import dataclasses
+import hashlib
 
 from .. import checkpoint, identity, loading
 from .learner import OF_L1, Learner
@@ -42,8 +43,16 @@ class Student(Learner):
 
     def teacher_learner(self, epoch_size):
         """A teacher of the same shape, as a network that learns."""
-        return Learner(self.network, self.teacher, self.teacher_eta, self.backend, self.seed, epoch_size, *OF_L1.values(),
-                       "")
+        return Learner(network=self.network, layer=self.teacher, eta=self.teacher_eta, backend=self.backend,
+                       seed=self.seed, epoch_size=epoch_size, **OF_L1, pre_trained="")
+
+    @property
+    def settings(self):
+        """What decides a run beside the options: the content of the teacher's file, which another one may replace."""
+        if not self.teacher_checkpoint_path:
+            return {}
+        content = checkpoint.find_checkpoint(self.teacher_checkpoint_path).read_bytes()
+        return {"teacher_sha256": hashlib.sha256(content).hexdigest()}
 
     def trained_teacher(self, task):
         """The network of a checkpoint, which says of what it is, or leaves it to the options.
@@ -61,7 +70,8 @@ class Student(Learner):
             raise UserError(f"{path} does not say which layers it has: --teacher does")
         if known is not None and self.teacher not in ("none", known.layer):
             raise UserError(f"{path} is a network of layer {known.layer}, not {self.teacher}; give --teacher none")
-        if known is not None and (known.dataset != task.dataset or known.classes and known.classes != task.classes):
+        if known is not None and (known.dataset != task.dataset or
+                                  known.classes and task.classes and known.classes != task.classes):
             raise UserError(f"{path} was trained on other data, {known.dataset} of {known.class_num} classes")
         known = identity.settle(known, argparse.Namespace(network=self.network, layer=self.teacher, given=(),
                                                           dataset=task.dataset, class_num=task.class_num,

@@ -39,6 +39,8 @@ def begin_with(net, path, identity):
     path = checkpoint.find_checkpoint(path)
     parameters = checkpoint.load_parameters(path)
     known = identities.take(parameters, path)
+    if "bits" in parameters:
+        raise UserError(f"pre_trained: {path} is quantised; take the float checkpoint that it was made from")
     if known is None:
         identities.check_name(path, layer)
     elif (known.network, known.layer) == (NETWORKS[network].backbone, layer):
@@ -65,8 +67,6 @@ def begin_with(net, path, identity):
 
 
 def _begin_backbone_with(net, parameters, path):
-    if "bits" in parameters:
-        raise UserError(f"pre_trained: {path} is quantised; take the float checkpoint that it was made from")
     own = {name: value for name, value in net.parameters_dict().items() if name.startswith(BACKBONE)}
     parameters = {BACKBONE + name: value for name, value in parameters.items() if BACKBONE + name in own}
     others = {name: value for name, value in net.parameters_dict().items() if name not in own}

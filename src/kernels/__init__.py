@@ -69,6 +69,13 @@ def has(name, backend="auto"):
     return name in composed.OPERATIONS
 
 
+def in_precision(name, precision):
+    """The name of an operation in a precision, a key of `PRECISIONS`. Raises ValueError where it is none."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    return name + PRECISIONS[precision]
+
+
 def _takes_kernel(backend):
     """Whether `backend` means the kernel here. Raises as `operation`."""
     if backend not in BACKENDS:

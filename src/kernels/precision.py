@@ -17,7 +17,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 FLOATS = (ms.float32, ms.float16, ms.bfloat16)
-PRECISIONS = ("fp32", "fp16", "bf16")  # as MindSpore's flags call them
+FLAGS = ("fp32", "fp16", "bf16")  # as MindSpore's flags call them
 
 
 class Float32(nn.Cell):
@@ -28,7 +28,7 @@ class Float32(nn.Cell):
         self.add_flags(fp32=True)
 
     def add_flags_recursive(self, **flags):
-        return super().add_flags_recursive(**{name: flags[name] for name in flags if name not in PRECISIONS})
+        return super().add_flags_recursive(**{name: flags[name] for name in flags if name not in FLAGS})
 
 
 def check_float(where, name, value):

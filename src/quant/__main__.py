@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import checkpoint, device, loading
-from ..config import Parser, add_options, check_range, check_values, defaults_but, pick
+from ..config import Parser, add_options, check_range, check_values, defaults_but, pick, refuse_unused
 from ..errors import UserError
 from ..files import check_output
 from ..networks import NETWORKS
@@ -84,8 +84,8 @@ def inputs(arguments):
     count = getattr(arguments, "calibration_size", TASKS[NETWORKS[identity.network].task].calibration_size)
     check_range("calibration_size", count, 1, 2 ** 31 - 1)
     check_values({"patch_size": arguments.patch_size}, "src.quant")
-    if arguments.patch_size and NETWORKS[identity.network].task != "super_resolution":
-        raise UserError(f"{identity.network} does not use --patch_size")
+    if NETWORKS[identity.network].task != "super_resolution":
+        refuse_unused(arguments, ["patch_size"], identity.network)
     images = calibration_images(identity, arguments.data_path, count, arguments.allow_small_dataset,
                                 arguments.patch_size)
     if len(images) < count:

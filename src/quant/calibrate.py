@@ -36,7 +36,7 @@ from ..device import pynative
 from ..errors import UserError
 from ..folding import scale_and_shift
 from ..pairs import pairs, put
-from .cells import Distances, usual_top
+from .cells import Distances, in_parts, usual_top
 from .schemes import SCHEMES, store
 
 SEARCH_SIZE = 128  # images on which limits are chosen; all of them give the scales and shifts
@@ -260,7 +260,7 @@ class Station(nn.Cell):
         """The layer with its scale and shift, and what it makes of stored activations."""
         layer = make(self.pair.layer.adder.asnumpy())
         scheme = self.walk.scheme
-        s = _run(Distances(layer, self.pair.layer.operation.geometry, 2 ** scheme.bits - 1), stored)
+        s = in_parts(Distances(layer, self.pair.layer.operation.geometry, 2 ** scheme.bits - 1), stored, BATCH)
         scale, shift = scheme.fit(s, target, self.pair.norm)
         y = s * scale.astype(np.float32)[:, None, None] + shift.astype(np.float32)[:, None, None]
         return {**layer, "scale": scale, "shift": shift}, y
@@ -278,13 +278,9 @@ class Station(nn.Cell):
 
     def run(self, x):
         """Layer and norm of the float network, without what follows."""
-        return _run(lambda batch: self.pair.norm.normalise(self.pair.layer(batch)), x)
+        return in_parts(lambda batch: self.pair.norm.normalise(self.pair.layer(batch)), x, BATCH)
 
 
 def _halves(batch):
     values = batch.asnumpy()[:-1]
     return np.split(values, 2)
-
-
-def _run(function, x):
-    return np.concatenate([function(ms.Tensor(x[i:i + BATCH])).asnumpy() for i in range(0, len(x), BATCH)])

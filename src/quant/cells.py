@@ -364,3 +364,8 @@ def _inverse(permutation):
     inverse = np.empty_like(permutation, np.int32)
     inverse[permutation] = np.arange(len(permutation))
     return inverse
+
+
+def in_parts(function, x, batch):
+    """A function of tensors for all of an array [N, ...], `batch` images at a time; returns an array."""
+    return np.concatenate([function(ms.Tensor(x[i:i + batch])).asnumpy() for i in range(0, len(x), batch)])

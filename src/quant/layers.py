@@ -38,7 +38,7 @@ from ..adder import Adder2d
 from ..device import pynative
 from ..errors import UserError
 from ..pairs import Closed, put
-from .cells import BITS, Distances
+from .cells import BITS, Distances, in_parts
 from .schemes import LEAST_LIMIT, QUANTILES, limits, moments, norm_fit, unsigned_layer
 
 SCHEME = "layers"
@@ -89,7 +89,7 @@ class Station(nn.Cell):
 
     def construct(self, batch):
         x, v = np.split(batch.asnumpy(), 2)
-        target = _run(self.layer, x)
+        target = in_parts(self.layer, x, BATCH)
         some, wanted = v[:SEARCH_SIZE], target[:SEARCH_SIZE]
         low, high = min(zip(limits(-x, QUANTILES), limits(x, QUANTILES)),
                         key=lambda ends: np.square(self.apply(some, wanted, *ends)[1] - wanted).mean(dtype=np.float64))
@@ -104,7 +104,7 @@ class Station(nn.Cell):
         low = -np.rint(below / step) * step
         values = unsigned_layer(w - low, top * step, 1.0, self.bits)
         values = {"adder": values["adder"], "ratio": values["ratio"], "low": np.array([low], np.float32)}
-        s = _run(Responses(values, self.layer, self.bits), v)
+        s = in_parts(Responses(values, self.layer, self.bits), v, BATCH)
         mean, deviation = moments(target)
         scale, shift = (value.astype(np.float32) for value in norm_fit(s, mean, -deviation))
         return {**values, "scale": scale, "shift": shift}, s * scale[:, None, None] + shift[:, None, None]
@@ -167,7 +167,3 @@ def occupy(net, values, backend="auto"):
         put(net, name, QuantisedAdder(own, layer, values["bits"], backend))
     checkpoint.fill(net, {name: ms.Parameter(values[name]) for name in net.parameters_dict()}, SCHEME)
     return net.set_train(False)
-
-
-def _run(function, x):
-    return np.concatenate([function(ms.Tensor(x[i:i + BATCH])).asnumpy() for i in range(0, len(x), BATCH)])

@@ -38,7 +38,7 @@ take and, for a trained network, the classes that it knows. Training, its method
 """
 import dataclasses
 
-from ..errors import UserError
+from ..config import refuse_unused
 from ..networks import NETWORKS
 from .classification import Classification
 from .detection import Detection
@@ -47,11 +47,8 @@ from .super_resolution import SuperResolution
 TASKS = {"classification": Classification, "super_resolution": SuperResolution, "detection": Detection}
 
 
-def check_options(config, defaults):
+def check_options(config):
     """Refuse options of other tasks and networks than those that are trained, unless they are the defaults.
-
-    Args:
-        config, defaults (Namespace): the options, and what they are where nothing is said.
 
     Raises:
         UserError: names one of them.
@@ -60,6 +57,4 @@ def check_options(config, defaults):
     forms = {name for each in NETWORKS.values() for name in each.options}
     fields = {key: {field.name for field in dataclasses.fields(task.Options)} for key, task in TASKS.items()}
     unused = (forms | set().union(*fields.values())) - (fields[network.task] - forms) - set(network.options)
-    for name in sorted(unused):
-        if getattr(config, name) != getattr(defaults, name):
-            raise UserError(f"{config.network} does not use --{name}")
+    refuse_unused(config, unused, config.network)

@@ -23,6 +23,7 @@ from mindspore import nn, ops
 from .. import data
 from ..errors import UserError
 from ..identity import Identity
+from .finite import finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,13 +164,6 @@ def evaluate(net, batches):
         hits = best == labels.asnumpy()[:, None]
         top1, top5, count = top1 + hits[:, 0].sum(), top5 + hits.sum(), count + len(hits)
     return float(top1 / count), float(top5 / count)
-
-
-def finite(logits):
-    """Logits, if they are numbers to choose by. Raises UserError."""
-    if not np.isfinite(logits).all():
-        raise UserError("the network's logits are not finite: its weights are too large, or damaged")
-    return logits
 
 
 def likeliest(net, path, size, identity):

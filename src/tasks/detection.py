@@ -14,10 +14,10 @@
 # ============================================================================
 """Detection: images in a frame and the boxes on them, FCOS, COCO's average precision."""
 import dataclasses
+import math
 from pathlib import Path
 
 import mindspore as ms
-import mindspore.dataset as ds
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -27,9 +27,12 @@ from ..data.imagenet import MEAN, STD
 from ..errors import UserError
 from ..identity import Identity
 from .average_precision import average_precision
+from .batched import batched
 from .fcos import Loss, decode, targets
+from .finite import finite
 from .held_out import hold_out
 
+MOST_PIXELS = 4 << 20  # that a network sees at once in evaluation: of each, resnet50 writes 256 bytes in its first layer
 SHOWN = 0.3  # score from which a box is drawn
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#800000")  # of the classes
 
@@ -115,9 +118,7 @@ class Detection:
         """Images [N, 3, H, W], classes [N, points] and distances [N, points, 4], see `src.tasks.fcos.targets`; seed and
         epoch decide order, mirrors, sizes and places."""
         source = Samples(self.training, self.size, self.options, epoch, self.rank, self.ranks)
-        data = ds.GeneratorDataset(source, ["image", "classes", "distances"], shuffle=False,
-                                   python_multiprocessing=False, num_parallel_workers=self.options.num_parallel_workers)
-        return data.batch(self.batch_size, drop_remainder=True)
+        return batched(source, ["image", "classes", "distances"], self.options)
 
     def loss(self, net, objective=None):
         """The training loss of a network, see `Loss`; there is no objective beside it."""
@@ -126,9 +127,9 @@ class Detection:
     def evaluate(self, net):
         """AP, AP50 and AP75 (0..1) on all images, in their own pixels."""
         truths = [(record.boxes, record.labels, record.crowd) for record in self.testing]
-        found = []
-        for first in range(0, len(self.testing), self.batch_size):
-            images = [pictures.read(record.path) for record in self.testing[first:first + self.batch_size]]
+        found, count = [], max(1, min(self.batch_size, MOST_PIXELS // math.prod(self.size)))
+        for first in range(0, len(self.testing), count):
+            images = [pictures.read(record.path) for record in self.testing[first:first + count]]
             found += detect(net, images, self.size)
         return dict(zip(self.metrics, map(float, average_precision(truths, found))))
 
@@ -214,10 +215,13 @@ def detect(net, images, size):
 
     Returns:
         list of tuples (boxes [m, 4], scores [m], labels [m]), see `src.tasks.fcos.decode`, in the pixels of each image.
+
+    Raises:
+        UserError: what the network gives is not finite.
     """
     net.set_train(False)
     frames = [framed(image, size) for image in images]
-    rows = net(ms.Tensor(np.stack([frame for frame, _, _ in frames]))).asnumpy()
+    rows = finite(net(ms.Tensor(np.stack([frame for frame, _, _ in frames]))).asnumpy())
     found = []
     for each, image, (_, factor, _) in zip(rows, images, frames):
         boxes, scores, labels = decode(each, size)

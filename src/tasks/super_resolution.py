@@ -20,7 +20,6 @@ import time
 from pathlib import Path
 
 import mindspore as ms
-import mindspore.dataset as ds
 import numpy as np
 from mindspore import nn, ops
 from PIL import Image
@@ -30,8 +29,10 @@ from ..data.images import brightness
 from ..device import pynative
 from ..errors import UserError
 from ..identity import Identity
-from .quality import WINDOW, psnr, ssim
+from .batched import batched
+from .finite import finite
 from .held_out import hold_out
+from .quality import WINDOW, psnr, ssim
 
 TILE = 192  # pixels of an image that a network enlarges at once, in rows and columns
 
@@ -128,9 +129,7 @@ class SuperResolution:
     def batches(self, epoch):
         """Patches [N, C, h, w] and the same enlarged; seed and epoch decide order and places, turns and mirrors."""
         source = Patches(self.training, self.patch, self.options, self.network.channels, epoch, self.rank, self.ranks)
-        data = ds.GeneratorDataset(source, ["low", "high"], shuffle=False, python_multiprocessing=False,
-                                   num_parallel_workers=self.options.num_parallel_workers)
-        return data.batch(self.batch_size, drop_remainder=True)
+        return batched(source, ["low", "high"], self.options)
 
     def loss(self, net, objective=None):
         """The training loss of a network, see `Loss`; there is no objective beside it."""
@@ -219,6 +218,9 @@ def enlarged(net, image, scale, channels, show=lambda *_: None):
 
     Returns:
         ndarray, float64 [scale * h, scale * w, channels], integers 0 .. 255.
+
+    Raises:
+        UserError: what the network gives is not finite.
     """
     net.set_train(False)
     low, (height, width), radius = prepared(image, channels), image.shape[:2], net.radius
@@ -228,7 +230,7 @@ def enlarged(net, image, scale, channels, show=lambda *_: None):
         for done, (top, left) in enumerate(corners, start=1):
             bottom, right = min(top + TILE, height), min(left + TILE, width)
             above, before = max(0, top - radius), max(0, left - radius)
-            tile = net(ms.Tensor(low[None, :, above:bottom + radius, before:right + radius])).asnumpy()[0]
+            tile = finite(net(ms.Tensor(low[None, :, above:bottom + radius, before:right + radius])).asnumpy()[0])
             rows, columns = slice(scale * top, scale * bottom), slice(scale * left, scale * right)
             tile = tile[:, rows.start - scale * above:rows.stop - scale * above,
                         columns.start - scale * before:columns.stop - scale * before]

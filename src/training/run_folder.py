@@ -23,10 +23,12 @@ import numpy as np
 import yaml
 
 from .. import checkpoint, picture, yaml_files
+from ..config import defaults_but
 from ..errors import UserError
 from ..files import locked, remove_unfinished, replacing
 
 STATE = "train_state.ckpt"
+OTHERWISE = ("method",)  # said by other options in older versions
 
 
 class RunFolder:
@@ -157,8 +159,9 @@ class RunFolder:
         checkpoint.save_parameters(checkpoint.weights(net), self.path / name, identity=self.identity)
 
     def _check_settings(self):
-        """Compare with the settings that the run was begun with; those of older versions lack newer options."""
-        before = yaml_files.values(self.path / "config.yaml")
+        """Compare with the settings that the run was begun with; those of older versions had newer options' defaults."""
+        before = {**vars(defaults_but(**{key: self.settings.get(key) for key in OTHERWISE})),
+                  **yaml_files.values(self.path / "config.yaml")}
         changed = [f"{key} {before[key]} -> {value}" for key, value in self.settings.items()
                    if before.get(key, value) != value]
         if changed:

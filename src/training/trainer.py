@@ -16,8 +16,7 @@
 import contextlib
 import dataclasses
 
-from ..config import defaults_but
-from ..errors import UserError
+from ..config import refuse_unused
 from .average import Average
 from .progress import Progress
 from .step import OPTIMIZERS, OWN_OPTION, TrainStep
@@ -38,9 +37,7 @@ class Options:
     resume: bool
 
     def __post_init__(self):
-        for name in {*OWN_OPTION.values()} - {OWN_OPTION[self.optimizer]}:
-            if getattr(self, name) != getattr(defaults_but(), name):
-                raise UserError(f"optimizer {self.optimizer} does not use --{name}")
+        refuse_unused(self, {*OWN_OPTION.values()} - {OWN_OPTION[self.optimizer]}, f"optimizer {self.optimizer}")
 
 
 class Trainer:
