@@ -12,18 +12,18 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-# All that is to be known of a GPU, behind scripts/set_up_gpu.sh and `.venv/bin/pip install pytest`, and with `torch` for
-# the CNNs: tests, accuracy, speed, training, resuming. DATA_PATH holds CIFAR-100; data, if not given. What each
-# step prints goes to OUTPUT/STEP.log, times and exit codes to OUTPUT/summary.txt, tables to OUTPUT/*_gpu.json. The most
+# All that is to be known of a GPU: tests, accuracy, speed, training, resuming. Before it come scripts/set_up_gpu.sh and
+# `.venv/bin/pip install pytest`, with `torch` for the CNNs. DATA_PATH, data if not given, holds CIFAR-100. What each step
+# prints goes to OUTPUT/STEP.log, times and exit codes to OUTPUT/summary.txt, tables to OUTPUT/*_gpu.json. The most
 # important comes first; a step that fails or takes too long ends alone, and all of them within 20 minutes at most.
 source "$(dirname -- "${BASH_SOURCE[0]}")/../scripts/common.sh"
 usage="OUTPUT [DATA_PATH]"
 [[ $# -ge 1 && $# -le 2 ]] || { echo "Usage: bash benchmarks/${0##*/} $usage" >&2; exit 1; }
 mkdir -p -- "$1"
-output="$(cd -- "$1" && pwd)"
-data="$(cd -- "${2:-$root/data}" 2>/dev/null && pwd)" || fail "no data in ${2:-$root/data}: run bash scripts/download_data.sh"
+output="$(cd -- "$1" && pwd)" folder="${2:-$root/data}"
+data="$(cd -- "$folder" 2>/dev/null && pwd)" || fail "there is no folder $folder: run bash scripts/download_data.sh"
 choose_python
-"$python" -c 'import pytest' 2>/dev/null || fail "pytest is not installed for $python: run $python -m pip install pytest"
+"$python" -c 'import pytest' 2>/dev/null || fail "no pytest for $python: run $python -m pip install pytest"
 cd -- "$root"
 
 # step NAME SECONDS COMMAND...

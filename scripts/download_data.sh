@@ -14,8 +14,7 @@
 # limitations under the License.
 # ============================================================================
 # Download the official archives of CIFAR and MNIST, check and unpack them. After an interruption, run it again: it
-# resumes. Mirrors that hold the same archives can be named in CIFAR_URL and MNIST_URL. It needs none of the other files:
-# a copy of it serves anywhere.
+# resumes. Mirrors that hold the same archives can be named in CIFAR_URL and MNIST_URL. A copy of this file serves alone.
 set -euo pipefail
 export LC_ALL=C
 

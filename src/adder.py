@@ -166,16 +166,17 @@ class AdderOp(Float32):
         self.padding, self.group = self.geometry.padding, self.geometry.group
         self.sharpness = SHARP if input_gradient == "sign" else None
         self.any_batch = False  # whether a batch of unknown size is taken in GRAPH mode, as by exported forms
-        if precision != "float32" and (norm == 2 or not kernels.has(kernels.in_precision("forward", precision), backend)):
+        fits = norm == 1 and kernels.has(kernels.in_precision("forward", precision), backend)
+        if precision != "float32" and not fits:
             raise ValueError(f"precision {precision} needs norm 1 and the kernel for CPU")
         self.forward, self.input_grad, self.weight_grad = (
             kernels.operation(name, backend, self.geometry) for name in self.operations(precision))
 
     def operations(self, precision):
         """The names of the operations for the forward pass and for the gradients of x and w."""
-        return (kernels.in_precision("forward", precision),
-                kernels.in_precision("input_grad", "float32" if self.sharpness else precision),
-                kernels.in_precision("weight_grad", precision) if self.filters_grad == "weight_grad" else self.filters_grad)
+        in_floats = ("mixed_weight_grad", "input_grad" if self.sharpness else None)
+        return tuple(name if name in in_floats else kernels.in_precision(name, precision)
+                     for name in ("forward", "input_grad", self.filters_grad))
 
     def construct(self, x, w):
         return self.forward(x, w)

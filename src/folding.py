@@ -44,7 +44,7 @@ def fold(net, backend="auto", precision="float32"):
     places = pairs(net)
     norms = {pair.layer.operation.geometry.norm for pair in places if isinstance(pair.layer, Adder2d)}
     if precision != "float32" and norms != {1}:
-        raise UserError(f"precision {precision} is for adder layers l1 in floats with a norm behind each, of which this "
+        raise UserError(f"precision {precision} is for adder layers l1 in floats with a norm behind each, and this "
                         "network has none")
     check_precision(precision, backend)
     operation = kernels.in_precision("folded", precision)

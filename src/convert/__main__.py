@@ -127,9 +127,10 @@ def fit(parameters, arguments):
     for name, table in (("network", networks.NETWORKS), ("layer", KINDS), ("dataset", data.SETS)):
         if getattr(arguments, name) not in (None, *table):
             raise UserError(f"--{name} is one of {', '.join(table)}, not {getattr(arguments, name)}")
-    for option, table, name in (("network", networks.NETWORKS, arguments.network), ("dataset", data.SETS, arguments.dataset)):
-        if name is not None and table[name].task != "classification":
-            raise UserError(f"--{option} {name}: only classifiers are converted")
+    for name, table in (("network", networks.NETWORKS), ("dataset", data.SETS)):
+        given = getattr(arguments, name)
+        if given is not None and table[given].task != "classification":
+            raise UserError(f"--{name} {given}: only classifiers are converted")
     network, layer = _closest(parameters, list(itertools.product(
         [arguments.network] if arguments.network else
         [name for name, each in networks.NETWORKS.items() if each.task == "classification"],

@@ -32,7 +32,8 @@ NormCall CallOf(const Tensor &x) {
   int64_t size = 1;
   for (int i = 2; i < x.rank; ++i) size *= x.shape[i];
   const int64_t count = x.shape[0] * size;
-  if (count > INT32_MAX - kNormBlocks * kMostThreads) throw std::length_error("a batch norm is too large for the GPU kernel");
+  constexpr int64_t most_values = INT32_MAX - kNormBlocks * kMostThreads;  // from which a step leads no further than int
+  if (count > most_values) throw std::length_error("a batch norm is too large for the GPU kernel");
   call.x = x.Data();
   call.images = x.shape[0], call.channels = x.shape[1], call.size = size;
   const int64_t most = std::max<int64_t>(1, kNormBlocks / std::max<int64_t>(1, x.shape[1]));
