@@ -758,7 +758,8 @@ class TestNetworks:
         ("resnet32", "l1", 100, 3, "cifar100"),
         ("lenet5_bn", "l1", 10, 3, "cifar10"), ("lenet5_bn", "conv", 10, 1, "mnist"),
         ("lenet5_bn", "shiftadd", 100, 3, "cifar100"), ("resnet20", "shiftadd", 10, 3, "cifar10"),
-        ("resnet20_w4", "l1", 100, 3, "cifar100"), ("resnet50", "l1", 1000, 3, "folder"), ("lenet_pp", "xnor", 10, 1, "mnist"),
+        ("resnet20_w4", "l1", 100, 3, "cifar100"), ("ghostnet_050_imagenet", "l1", 100, 3, "cifar100"),
+        ("resnet50", "l1", 1000, 3, "folder"), ("lenet_pp", "xnor", 10, 1, "mnist"),
     ])
     def test_table(self, network, layer, class_num, channels, dataset):
         from src import networks
@@ -787,13 +788,6 @@ class TestNetworks:
         del parameters["layer1.0.conv1.weight"]
         with pytest.raises(UserError, match=found):
             convert.fit(parameters, self.options(**given))
-
-    def test_networks_of_equal_parameters(self):
-        from src import networks
-        parameters = theirs(networks.create("ghostnet_025_imagenet", 100, backend="composed"))[1]
-        with pytest.raises(UserError, match="a.pth may be of ghostnet_025 or ghostnet_025_imagenet, .* by --network"):
-            convert.fit(dict(parameters), self.options())
-        assert convert.fit(parameters, self.options(network="ghostnet_025")).network == "ghostnet_025"
 
     @pytest.mark.parametrize("name, shape", [("fc.weight", (0, 64, 1, 1)), ("conv1.weight", (16, 0, 3, 3)),
                                              ("fc.weight", ()), ("conv1.weight", (16, 3, 3))])

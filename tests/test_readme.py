@@ -59,9 +59,9 @@ EXPECTED = {
     "bash scripts/quick_start.sh": (["--epoch_size", "1", "--network", "lenet5_bn"], 0, "same logits after reloading"),
     "bash scripts/download_data.sh cifar100 data": ([], *NO_DOWNLOAD),
     "bash scripts/run_eval.sh ckpt data CPU": (SMALL, 0, "result: 0."),
-    "source .venv/bin/activate": ([], 0, ""),
     "bash scripts/run_tests.sh": (["--version"], 0, "pytest"),
     "bash scripts/run_eval.sh ckpt data Ascend": ([], *NO_ASCEND),
+    "source .venv/bin/activate": ([], 0, ""),
     "python train.py --device_target GPU": ([], 1, "error: device_target GPU is not available on this machine"),
     "bash scripts/run_standalone_train.sh data CPU --epoch_size 3 --output_path output/cifar100": (TINY, 0, "best: "),
     "bash scripts/run_standalone_train.sh data CPU --epoch_size 3 --output_path output/cifar100 --resume":

@@ -131,10 +131,10 @@ def fit(parameters, arguments):
         given = getattr(arguments, name)
         if given is not None and table[given].task != "classification":
             raise UserError(f"--{name} {given}: only classifiers are converted")
-    network, layer = _closest(parameters, list(itertools.product(
+    network, layer = _closest(parameters, itertools.product(
         [arguments.network] if arguments.network else
         [name for name, each in networks.NETWORKS.items() if each.task == "classification"],
-        [arguments.layer] if arguments.layer else _kinds(parameters))), arguments.file)
+        [arguments.layer] if arguments.layer else _kinds(parameters)))
     template = networks.create(network, 10, layer, backend="composed")
     for parameter in template.get_parameters():
         if parameter.shape[2:] == (1, 1) and np.ndim(parameters.get(parameter.name)) == 2:
@@ -163,24 +163,16 @@ def _kinds(parameters):
     return list(found.values()) or KINDS
 
 
-def _closest(parameters, choices, file):
-    """Of pairs of network and layer the one that has most parameters of these names, and of these most in shape.
-
-    Raises:
-        UserError: several networks have the same parameters.
-    """
+def _closest(parameters, choices):
+    """The first of the pairs of network and layer that have most parameters of these names, and of these most in shape."""
     shapes = {name: np.shape(value) for name, value in parameters.items()}
-    alike = {}
-    for choice in choices:
+
+    def likeness(choice):
         own = _shapes(*choice)
         common = own.keys() & shapes.keys()
-        rank = own.keys() == shapes.keys(), len(common), sum(own[name] == shapes[name] for name in common)
-        alike.setdefault(rank, []).append(choice)
-    best = max(alike)
-    names = list(dict(alike[best]))
-    if best[0] and len(names) > 1:
-        raise UserError(f"{file} may be of {' or '.join(names)}, which have the same parameters: say it by --network")
-    return alike[best][0]
+        return own.keys() == shapes.keys(), len(common), sum(own[name] == shapes[name] for name in common)
+
+    return max(choices, key=likeness)
 
 
 @functools.lru_cache(maxsize=None)

@@ -26,6 +26,7 @@ import dataclasses
 
 from . import alone, ngd, pkkd
 from ..config import refuse_unused
+from ..tasks import TASKS
 
 METHODS = {"alone": alone, "ngd": ngd, "pkkd": pkkd}
 
@@ -33,4 +34,5 @@ METHODS = {"alone": alone, "ngd": ngd, "pkkd": pkkd}
 def check_options(config):
     """Refuse options of other methods than the chosen one, unless they are the defaults: raises UserError."""
     fields = {name: {field.name for field in dataclasses.fields(method.Options)} for name, method in METHODS.items()}
-    refuse_unused(config, set().union(*fields.values()) - fields[config.method], f"method {config.method}")
+    of_tasks = {field.name for task in TASKS.values() for field in dataclasses.fields(task.Options)}
+    refuse_unused(config, set().union(*fields.values()) - fields[config.method] - of_tasks, f"method {config.method}")

@@ -45,11 +45,16 @@ class Options(Student):
     temperature: float
     features_weight: float
     response_kernel: bool
+    label_smoothing: float
+    mixup: float
 
     def __post_init__(self):
         super().__post_init__()
         if not (self.logits_weight or self.features_weight):
             raise UserError("a teacher teaches nothing without logits_weight or features_weight")
+        if self.mixup and not self.teacher_checkpoint_path:
+            raise UserError("mixup is not for a teacher that is trained by method pkkd; give it a trained one by "
+                            "--teacher_checkpoint_path, or leave out --mixup")
 
 
 def train(trainer, options, path, settings):
@@ -62,9 +67,6 @@ def train(trainer, options, path, settings):
     """
     student, begin_epoch = options.build(trainer.task)
     learns = not options.teacher_checkpoint_path
-    if learns and trainer.task.options.mixup:
-        raise UserError("mixup is not for a teacher that is trained by method pkkd; give it a trained one by "
-                        "--teacher_checkpoint_path, or leave out --mixup")
     teacher = beginner(trainer.task, options) if learns else expert(trainer.task, options)
     run = options.run_folder(trainer, path, PREFIX, {**settings, **options.settings})
     with run.opened():

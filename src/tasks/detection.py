@@ -27,10 +27,10 @@ from ..data.imagenet import MEAN, STD
 from ..errors import UserError
 from ..identity import Identity
 from .average_precision import average_precision
-from .batched import batched
 from .fcos import Loss, decode, targets
 from .finite import finite
 from .held_out import hold_out
+from .pipeline import pipeline
 
 MOST_PIXELS = 4 << 20  # that a network sees at once in evaluation: of each, resnet50 writes 256 bytes in its first layer
 SHOWN = 0.3  # score from which a box is drawn
@@ -118,7 +118,7 @@ class Detection:
         """Images [N, 3, H, W], classes [N, points] and distances [N, points, 4], see `src.tasks.fcos.targets`; seed and
         epoch decide order, mirrors, sizes and places."""
         source = Samples(self.training, self.size, self.options, epoch, self.rank, self.ranks)
-        return batched(source, ["image", "classes", "distances"], self.options)
+        return pipeline(source, ["image", "classes", "distances"], self.options)
 
     def loss(self, net, objective=None):
         """The training loss of a network, see `Loss`; there is no objective beside it."""

@@ -29,9 +29,9 @@ from ..data.images import brightness
 from ..device import pynative
 from ..errors import UserError
 from ..identity import Identity
-from .batched import batched
 from .finite import finite
 from .held_out import hold_out
+from .pipeline import pipeline
 from .quality import WINDOW, psnr, ssim
 
 TILE = 192  # pixels of an image that a network enlarges at once, in rows and columns
@@ -129,7 +129,7 @@ class SuperResolution:
     def batches(self, epoch):
         """Patches [N, C, h, w] and the same enlarged; seed and epoch decide order and places, turns and mirrors."""
         source = Patches(self.training, self.patch, self.options, self.network.channels, epoch, self.rank, self.ranks)
-        return batched(source, ["low", "high"], self.options)
+        return pipeline(source, ["low", "high"], self.options)
 
     def loss(self, net, objective=None):
         """The training loss of a network, see `Loss`; there is no objective beside it."""

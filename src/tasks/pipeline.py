@@ -12,13 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 # ============================================================================
-"""Batches of what a task makes of its records in Python."""
+"""The pipeline from what a task makes of its records, in Python, to batches."""
 import mindspore.dataset as ds
 
 from ..errors import UserError
 
 
-def batched(source, columns, options):
+def pipeline(source, columns, options):
     """Whole batches of samples, in their order.
 
     Args:
