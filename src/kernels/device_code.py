@@ -47,7 +47,8 @@ def compiler():
     """NVRTC, else nvcc. Raises BuildError where neither is."""
     found = Nvrtc.found() or Nvcc.found()
     if found is None:
-        raise BuildError("no CUDA compiler of 11.7 or later found: pip install nvidia-cuda-nvrtc-cu11, or bash scripts/set_up_gpu.sh")
+        raise BuildError("no CUDA compiler of 11.7 or later found: pip install nvidia-cuda-nvrtc-cu11, or bash "
+                         "scripts/set_up_gpu.sh")
     return found
 
 
