@@ -40,6 +40,12 @@ def bind(function, tensors, addresses=None, stream=None):
     return lambda: function(len(kept[0]), pointers, ranks, shape_pointers, types, stream, None)
 
 
+def extents(count, ranks, shapes, types):
+    """Shape and bytes of each tensor of a call that `bind` prepared."""
+    each = [tuple((ctypes.c_int64 * ranks[i]).from_address(shapes[i])) for i in range(count)]
+    return [(shape, math.prod(shape) * np.dtype(types[i].decode()).itemsize) for i, shape in enumerate(each)]
+
+
 class Gpu:
     """A GPU's memory, by NVIDIA's driver, in the context that MindSpore and PyTorch use too.
 
@@ -110,8 +116,7 @@ class OnGpu:
         function = getattr(self._library, name)
 
         def run(count, pointers, ranks, shapes, types, stream, extra):
-            each = [(ctypes.c_int64 * ranks[i]).from_address(shapes[i]) for i in range(count)]
-            sizes = [math.prod(shape) * np.dtype(types[i].decode()).itemsize for i, shape in enumerate(each)]
+            sizes = [size for _, size in extents(count, ranks, shapes, types)]
             places = [self._gpu.allocate(size) for size in sizes]
             for place, pointer, size in zip(places, pointers, sizes):
                 self._gpu.write(place, pointer, size)

@@ -14,20 +14,19 @@
 # ============================================================================
 """The kernels as Arm's processors run them: compiled for NEON, executed by qemu-user, against the same oracles."""
 import ctypes
-import math
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from test_adder_kernel import check_adder, check_empty, check_empty_bytes, check_nan, check_one_odd_filter
 from test_batch_norm_kernel import check_batch_norm
 from test_int16_kernel import check_int16
 from test_int8_kernel import check_int8
 
+from benchmarks.binding import extents
 from src.kernels import build
 
 QEMU = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
@@ -44,15 +43,13 @@ class Emulated:
         def run(count, pointers, ranks, shapes, types, *_):
             pipe = self._process.stdin
             pipe.write(f"{name} {count}\n".encode())
-            sizes = []
-            for i in range(count):
-                shape = list((ctypes.c_int64 * ranks[i]).from_address(shapes[i]))
-                sizes.append(math.prod(shape) * np.dtype(types[i].decode()).itemsize)
-                pipe.write(" ".join(map(str, [types[i].decode(), ranks[i], *shape, sizes[i]])).encode() + b"\n")
-                pipe.write(ctypes.string_at(pointers[i], sizes[i]))
+            tensors = extents(count, ranks, shapes, types)
+            for i, (shape, size) in enumerate(tensors):
+                pipe.write(" ".join(map(str, [types[i].decode(), ranks[i], *shape, size])).encode() + b"\n")
+                pipe.write(ctypes.string_at(pointers[i], size))
             pipe.flush()
             code = int(self._process.stdout.readline())
-            for pointer, size in zip(pointers, sizes):
+            for pointer, (_, size) in zip(pointers, tensors):
                 ctypes.memmove(pointer, self._process.stdout.read(size), size)
             return code
         return run

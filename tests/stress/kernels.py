@@ -21,7 +21,6 @@ tests of the kernels check for a few shapes is checked here for N, in floats and
 """
 import argparse
 import ctypes
-import math
 import mmap
 import os
 import subprocess
@@ -33,6 +32,7 @@ from unittest import mock
 
 import numpy as np
 
+from benchmarks.binding import extents
 from tests.stress.options import parser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,8 +136,7 @@ class Guarded:
         function = getattr(self.library, name)
 
         def call(count, data, ranks, sizes, types, *more):
-            lengths = [np.dtype(types[i].decode()).itemsize * math.prod(
-                ctypes.cast(sizes[i], ctypes.POINTER(ctypes.c_int64))[:ranks[i]]) for i in range(count)]
+            lengths = [length for _, length in extents(count, ranks, sizes, types)]
             for at_the_end in (False, True):
                 pages = [Pages(length, at_the_end) for length in lengths]
                 for page, address, length in zip(pages, data, lengths):
