@@ -13,7 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """What all networks of classification share; each says what its `stages` give, and has a `head`."""
-from mindspore import nn
+from mindspore import nn, ops
 
 
 class Classifier(nn.Cell):
@@ -29,6 +29,13 @@ class Classifier(nn.Cell):
     def features(self, x):
         """Images to the features before the last layer, [N, feature_size, 1, 1]."""
         return self.stages(x)[-1]
+
+
+def global_average(x):
+    """The mean of each map, [N, C, H, W] to [N, C, 1, 1]; over two axes at once MindSpore takes three times as long on
+    CPU."""
+    channels, height, width = x.shape[1:]
+    return ops.mean(x.reshape(-1, height * width), 1).reshape(-1, channels, 1, 1)
 
 
 def pooled(body, x):

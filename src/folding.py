@@ -24,7 +24,7 @@ from . import kernels
 from .adder import Adder2d
 from .errors import UserError
 from .norm import AddRelu
-from .pairs import pairs, put, vacate
+from .pairs import Stage, pairs, put, vacate
 
 
 def fold(net, backend="auto", precision="float32"):
@@ -56,7 +56,15 @@ def fold(net, backend="auto", precision="float32"):
             elif type(pair.layer) is nn.Conv2d:
                 put(net, pair.name, folded_conv(pair.layer, pair.norm))
                 put(net, pair.norm_name, AddRelu(pair.norm.relu))
+        _fold_stages(net, kernels.in_precision("stage", precision), backend)
     return net.set_train(False)
+
+
+def _fold_stages(net, operation, backend):
+    """What lies between the layers of a stage stays in the processor's cache, and MindSpore is asked once for all."""
+    for name, cell in list(net.cells_and_names()) if kernels.has(operation, backend) else ():
+        if isinstance(cell, Stage) and isinstance(cell[0].norms()[0], FoldedAdder):
+            put(net, name, FoldedStage(cell, operation, backend))
 
 
 def check_precision(precision, backend):
@@ -72,11 +80,43 @@ class FoldedAdder(nn.Cell):
         super().__init__()
         scale, shift = scale_and_shift(norm, layer.b)
         self.adder, self.scale, self.shift = (Tensor(value) for value in (layer.adder.asnumpy(), scale, shift))
-        self.geometry = layer.operation.geometry
+        self.geometry, self.relu = layer.operation.geometry, norm.relu
         self.operation = kernels.operation(operation, backend, self.geometry, relu=norm.relu)
 
     def construct(self, x, *shortcut):
         return self.operation(x, self.adder, self.scale, self.shift, *shortcut).astype(x.dtype)
+
+
+class FoldedStage(nn.Cell):
+    """A `Stage` of folded layers as one operation: x to what its last block gives."""
+
+    def __init__(self, stage, operation, backend):
+        super().__init__()
+        steps, layers = _steps(stage)
+        values = [value.asnumpy().ravel() for layer in layers for value in (layer.adder, layer.scale, layer.shift)]
+        self.values = Tensor(np.concatenate(values))
+        self.operation = kernels.operation(operation, backend, steps)
+
+    def construct(self, x):
+        return self.operation(x, self.values).astype(x.dtype)
+
+
+def _steps(stage):
+    """The steps of a stage, see `src.kernels.Step`, and the folded layer of each."""
+    steps, layers, last = [], [], 0
+
+    def add(layer, *inputs):
+        steps.append(kernels.Step(layer.geometry, layer.adder.shape, layer.relu, *inputs))
+        layers.append(layer)
+        return len(steps)
+
+    for block in stage:
+        shortcut = last if block.downsample is None else add(block.downsample[1], last)
+        *norms, end = block.norms()
+        for norm in norms:
+            last = add(norm, last)
+        last = add(end, last, shortcut)
+    return steps, layers
 
 
 def folded_conv(conv, norm):

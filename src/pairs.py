@@ -104,6 +104,14 @@ def _at(net, path):
     return net
 
 
+class Stage(nn.SequentialCell):
+    """Residual blocks one behind the other, which folding makes one operation of.
+
+    A block has `norms()`, what stands behind its layers, which follow each other; and `downsample`, a layer and its norm
+    in a shortcut, or None. What it or the block is given is added behind the last layer.
+    """
+
+
 class Floats(nn.Cell):
     """Marks where activations leave the layers, for a pool or the last sum: the identity, but in a network of
     integers, which become floats here."""

@@ -19,8 +19,9 @@ Source: AdderNet, arXiv 1912.13200, section 4.2: every convolution but the first
 from mindspore import nn, ops
 
 from . import kinds
-from .classifier import Classifier
-from .pairs import Floats
+from .classifier import Classifier, global_average
+from .pairs import Floats, Stage
+
 
 def resnet20(class_num=10, layer="l1", in_channels=3, width=1, **options):
     """Adder ResNet-20: images [N, in_channels, 32, 32] to logits [N, class_num].
@@ -87,7 +88,7 @@ class ResNet(Classifier):
         first = self.layer1(x)                                                 # [N, 16, 32, 32]
         second = self.layer2(first)                                            # [N, 32, 16, 16]
         third = self.layer3(second)                                            # [N, 64, 8, 8]
-        features = ops.mean(self.floats(third), (2, 3), keep_dims=True)        # [N, 64, 1, 1]
+        features = global_average(self.floats(third))                          # [N, 64, 1, 1]
         return first, second, third, features
 
     def head(self, x):
@@ -114,8 +115,12 @@ class BasicBlock(nn.Cell):
         shortcut = x if self.downsample is None else self.downsample(x)
         return self.bn2(self.conv2(y), shortcut)
 
+    def norms(self):
+        """See `src.pairs.Stage`."""
+        return self.bn1, self.bn2
+
 
 def stage(block, in_channels, out_channels, blocks, stride, layer, norm):
     """Blocks of one resolution, such as `BasicBlock`; the first changes channels and resolution."""
-    return nn.SequentialCell(*[block(in_channels if i == 0 else out_channels, out_channels, stride if i == 0 else 1,
-                                     layer, norm) for i in range(blocks)])
+    return Stage(*[block(in_channels if i == 0 else out_channels, out_channels, stride if i == 0 else 1, layer, norm)
+                   for i in range(blocks)])

@@ -13,6 +13,9 @@
 # limitations under the License.
 # ============================================================================
 """Norms, shortcuts and ReLU folded into the layers before them: the same numbers as with operators of their own."""
+import ctypes
+import dataclasses
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -22,8 +25,11 @@ import oracle
 from src import kernels
 from src.adder import Adder2d
 from src.errors import UserError
-from src.folding import fold
+from src.folding import FoldedStage, fold
 from src.kernels import Geometry
+from src.kernels.build import cpu_library
+from src.kernels.operations import thread_count
+from src.networks.resnet import resnet18, resnet50
 from src.norm import BatchNormAct2d
 from src.res20_adder import resnet20
 
@@ -128,3 +134,102 @@ def test_network_in_fixed_point():
 def test_networks_without_fixed_point_are_refused(layer, backend, words):
     with pytest.raises(UserError, match=words):
         fold(resnet20(10, layer=layer, backend=backend), backend, "int16")
+
+
+# Filters of each layer, C of x, whether the shortcut has a layer, stride.
+BLOCKS = [((5, 19), 5, True, 2), ((6, 7, 33), 3, True, 1), ((9, 4), 4, False, 1), ((3, 2, 20), 20, False, 1)]
+
+
+def layers_of(blocks, norm, random):
+    """Steps of a stage of blocks, and w, scale and shift of each."""
+    steps, values, last = [], [], 0
+
+    def add(channels, filters, kernel_size, stride, relu, *inputs):
+        w = random.laplace(0, 1, (filters, channels, kernel_size, kernel_size))
+        values.append([w, random.normal(0, 1 / w[0].size, filters), random.standard_normal(filters)])
+        steps.append(kernels.Step(Geometry(stride, kernel_size // 2, norm), w.shape, relu, *inputs))
+        return len(steps)
+
+    for filters, channels, downsample, stride in blocks:
+        shortcut = add(channels, filters[-1], 1, stride, False, last) if downsample else last
+        for i, number in enumerate(filters):
+            ends = (shortcut,) if i == len(filters) - 1 else ()
+            kernel_size = 1 if len(filters) == 3 and i != 1 else 3
+            last = add(channels, number, kernel_size, stride if i == 0 else 1, True, last, *ends)
+            channels = number
+    return steps, [[value.astype(np.float32) for value in each] for each in values]
+
+
+def stage_of(name, steps, values, x):
+    """What the stage gives, by one operation; and layer by layer."""
+    end = name.removeprefix("stage")
+    operation = kernels.operation(name, "kernel", steps)
+    got = operation(ms.Tensor(x), ms.Tensor(np.concatenate([value.ravel() for each in values for value in each])))
+    maps = [ms.Tensor(x)]
+    for step, each in zip(steps, values):
+        folded = kernels.operation(f"folded{end}", "kernel", step.geometry, relu=step.relu)
+        shortcut = (maps[step.shortcut],) if step.shortcut >= 0 else ()
+        maps.append(folded(maps[step.source], *map(ms.Tensor, each), *shortcut))
+    return got.asnumpy(), maps[-1].asnumpy()
+
+
+@pytest.mark.parametrize("name, norm", [("stage", 1), ("stage", 2), ("stage_int16", 1)])
+@pytest.mark.parametrize("batch, size", [(1, (9, 12)), (3, (40, 33)), (40, (11, 10))])
+@pytest.mark.parametrize("blocks", [BLOCKS[:1], BLOCKS[1:2], BLOCKS[2:3] * 3, BLOCKS[3:], [
+    ((16, 32), 16, True, 2), ((32, 32), 32, False, 1), ((64, 32), 32, False, 1)]])
+def test_stage(name, norm, batch, size, blocks):
+    """One operation gives the bits that its layers give one by one."""
+    random = np.random.default_rng(0)
+    steps, values = layers_of(blocks, norm, random)
+    x = np.maximum(random.standard_normal((batch, blocks[0][1], *size)), 0).astype(np.float32)
+    got, wanted = stage_of(name, steps, values, x)
+    assert got.tobytes() == wanted.tobytes() and np.isfinite(got).all() and got.any()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("batch", [1, 2, 7, 50])
+def test_stage_on_threads(batch, threads):
+    """No bit depends on how many threads there are, nor on how they share the work."""
+    random = np.random.default_rng(0)
+    steps, values = layers_of([((16, 32), 16, True, 2), ((32, 32), 32, False, 1)], 1, random)
+    x = random.standard_normal((batch, 16, 32, 32)).astype(np.float32)
+    library = ctypes.CDLL(str(cpu_library()))
+    try:
+        library.SetThreads(ctypes.c_int64(threads))
+        got, _ = stage_of("stage", steps, values, x)
+        library.SetThreads(ctypes.c_int64(1))
+        assert got.tobytes() == stage_of("stage", steps, values, x)[1].tobytes()
+    finally:
+        library.SetThreads(ctypes.c_int64(thread_count()))
+
+
+@pytest.mark.parametrize("bad, words", [
+    (lambda steps, values: values.pop(), "values must be of shape"),
+    (lambda steps, values: steps.append(dataclasses.replace(steps[-1], source=1, shortcut=-1)), "takes x"),
+    (lambda steps, values: steps.append(dataclasses.replace(steps[-1], source=4, shape=(8, 33, 3, 3), shortcut=2)),
+     "the shortcut must be of shape")])
+def test_stages_that_do_not_fit_are_refused(bad, words):
+    steps, values = layers_of(BLOCKS[1:2], 1, np.random.default_rng(0))
+    bad(steps, values)
+    with pytest.raises(ValueError, match=words):
+        stage_of("stage", steps, values, np.ones((2, 3, 9, 9), np.float32))
+
+
+def test_stages_of_groups_and_of_norm_2_in_integers_are_refused():
+    with pytest.raises(ValueError, match="groups"):
+        kernels.operation("stage", "kernel", [kernels.Step(Geometry(1, 1, 1, 2), (4, 2, 3, 3), True, 0)])
+    with pytest.raises(ValueError, match="norm 1"):
+        kernels.operation("stage_int16", "kernel", [kernels.Step(Geometry(1, 1, 2), (4, 2, 3, 3), True, 0)])
+
+
+@pytest.mark.parametrize("network", [resnet18, resnet50])
+def test_stages_of_photographs(network):
+    random = np.random.default_rng(0)
+    net = network(7, backend="kernel").set_train()
+    for _ in range(3):
+        net(ms.Tensor(random.standard_normal((4, 3, 64, 64)).astype(np.float32)))
+    images = ms.Tensor(random.standard_normal((3, 3, 64, 64)).astype(np.float32))
+    logits = net.set_train(False)(images).asnumpy()
+    folded = fold(net, "kernel")
+    assert isinstance(folded.layer4, FoldedStage)
+    assert oracle.relative_error(folded(images).asnumpy(), logits) < 1e-4

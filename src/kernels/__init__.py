@@ -24,6 +24,7 @@ from .geometry import Geometry, one_of_pair
 from .precision import Float32, check_float
 
 PRECISIONS = operations.PRECISIONS
+Step = operations.Step
 BACKENDS = ("auto", "kernel", "composed", *exported.FORMS)
 
 

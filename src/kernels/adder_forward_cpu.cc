@@ -32,6 +32,7 @@
 #include "layer.h"
 #include "packing.h"
 #include "simd.h"
+#include "stage.h"
 
 namespace {
 
@@ -68,13 +69,12 @@ struct Floats {
   static constexpr int kSums = 1;
   struct Image { const float *filters, *filter_sums; float unit; };
 
-  const Layer &layer;
-  const float *const x;
+  const Layer layer;
   const std::vector<float> centres;
   std::vector<float> filters, filter_sums;
 
-  Floats(const Layer &of, const float *x, const float *w)
-      : layer(of), x(x), centres(Centres(of, w)), filters(RoundUp(of.filters, kLanes) * of.taps + kLanes * kLanes),
+  Floats(const Layer &of, const float *w)
+      : layer(of), centres(Centres(of, w)), filters(RoundUp(of.filters, kLanes) * of.taps + kLanes * kLanes),
         filter_sums(RoundUp(of.filters, kLanes)) {
     for (int64_t f = 0; f < layer.filters; f += kLanes) {
       float *tap = &filters[f * layer.taps];
@@ -87,10 +87,9 @@ struct Floats {
     }
   }
 
-  Image Of(int64_t) const { return {filters.data(), filter_sums.data(), layer.norm == 1 ? -2.0f : 1.0f}; }
-  void Pack(const Image &, int64_t n, int64_t c, const Band &band, float *out) const {
-    band.Pack(Plane{x + (n * layer.AllChannels() + c) * layer.height * layer.width, centres[c]}, layer.height,
-              layer.width, -centres[c], out);
+  Image Of(const float *) const { return {filters.data(), filter_sums.data(), layer.norm == 1 ? -2.0f : 1.0f}; }
+  void Pack(const Image &, const float *x, int64_t c, const Band &band, float *out) const {
+    band.Pack(Plane{x + c * layer.height * layer.width, centres[c]}, layer.height, layer.width, -centres[c], out);
   }
   Vec Add(Vec sum, const float *value) const { return sum + Power(Load(value), layer.norm); }
   static Block *Loop(int64_t norm) { return norm == 1 ? FloatBlock<1> : FloatBlock<2>; }
@@ -106,6 +105,10 @@ int AdderForward(int count, void **data, int *ranks, int64_t **shapes, const cha
 
 int AdderFolded(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
   return RunFolded<Floats>({count, data, ranks, shapes, types});
+}
+
+int AdderStage(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
+  return RunStage<Floats>({count, data, ranks, shapes, types});
 }
 
 }  // extern "C"

@@ -39,6 +39,7 @@
 #include "layer.h"
 #include "packing.h"
 #include "simd.h"
+#include "stage.h"
 
 namespace {
 
@@ -175,9 +176,9 @@ class Fixed {
 
   const Layer layer;
 
-  Fixed(const Layer &of, const float *x, const float *w)
-      : layer(InWords(of)), channels_(of.channels), x_(x),
-        filters_(RoundUp(of.filters, kLanes) * 2 * layer.taps + kLanes * kLanes), known_(of.batch), images_(of.batch) {
+  Fixed(const Layer &of, const float *w)
+      : layer(InWords(of)), channels_(of.channels),
+        filters_(RoundUp(of.filters, kLanes) * 2 * layer.taps + kLanes * kLanes) {
     for (int64_t f = 0; f < of.filters; f += kLanes)
       ToLanes(w + f * of.taps, of.taps, of.filters - f, of.taps, kZeros, &filters_[f * 2 * layer.taps], kLanes);
     // What ToLanes wrote behind the last tap.
@@ -190,20 +191,16 @@ class Fixed {
     }
   }
 
-  // Thread-safe.
-  const Image &Of(int64_t n) {
-    std::call_once(known_[n], [&] {
-      const float top = std::min(2 * kTop, std::floor(0x1p31f * 0.999f / (2 * layer.taps + 1)));
-      const Scale scale = ScaleOf(RangeOf(ImageOf(n), channels_ * layer.height * layer.width), top, least_);
-      const FixedFilters &filters = FiltersOf(scale);
-      images_[n] = {filters.words.data(), filters.sums.data(), -1.0f / scale.factor, scale};
-    });
-    return images_[n];
+  Image Of(const float *x) {
+    const float top = std::min(2 * kTop, std::floor(0x1p31f * 0.999f / (2 * layer.taps + 1)));
+    const Scale scale = ScaleOf(RangeOf(x, channels_ * layer.height * layer.width), top, least_);
+    const FixedFilters &filters = FiltersOf(scale);
+    return {filters.words.data(), filters.sums.data(), -1.0f / scale.factor, scale};
   }
 
-  void Pack(const Image &image, int64_t n, int64_t c, const Band &band, float *out) const {
+  void Pack(const Image &image, const float *x, int64_t c, const Band &band, float *out) const {
     const auto plane = [&](int64_t channel) {
-      return channel < channels_ ? ImageOf(n) + channel * layer.height * layer.width : nullptr;
+      return channel < channels_ ? x + channel * layer.height * layer.width : nullptr;
     };
     const float zeros = image.scale.Words(Vec{}, Vec{})[0];
     band.Pack(PlanePair{plane(2 * c), plane(2 * c + 1), image.scale}, layer.height, layer.width, zeros, out);
@@ -214,16 +211,9 @@ class Fixed {
  private:
   const int64_t channels_;  // of a group, in floats
   float least_ = 1e-33f;    // step of a grid, of which floats can count what a filter is
-  const float *const x_;
   std::vector<float> filters_;  // [vector of filters, tap, lane], in whole words
-  std::vector<std::once_flag> known_;
-  std::vector<Image> images_;
   std::map<Scale, FixedFilters> by_scale_;
   std::mutex mutex_;
-
-  const float *ImageOf(int64_t n) const {
-    return x_ + n * layer.groups * channels_ * layer.height * layer.width;
-  }
 
   const FixedFilters &FiltersOf(Scale scale) {
     if (std::isnan(scale.factor)) scale.factor = 0.0f;
@@ -243,6 +233,10 @@ int AdderForwardInt16(int count, void **data, int *ranks, int64_t **shapes, cons
 
 int AdderFoldedInt16(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
   return RunFolded<Fixed>({count, data, ranks, shapes, types});
+}
+
+int AdderStageInt16(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *, void *) {
+  return RunStage<Fixed>({count, data, ranks, shapes, types});
 }
 
 }  // extern "C"

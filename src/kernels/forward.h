@@ -17,13 +17,13 @@
 // A tile, some whole rows of the output of an image, reads a band of inputs, see packing.h, whose values are words of
 // 32 bits: a float, or several smaller numbers. `Numbers` says how they are packed and added up:
 //
-//     Numbers(layer, x, w)              of a group; `x` and `w` are its own
+//     Numbers(layer, w)                 of a group; `w` is its own
 //     layer                             the same layer, whose channels are words
 //     using Sum, kSums                  a vector of sums; how many belong to a vector of filters
-//     Image Of(n)                       what image n is computed with: `filters`, words [vector of filters, tap, lane];
+//     Image Of(x)                       what an image is computed with: `filters`, words [vector of filters, tap, lane];
 //                                       `filter_sums`, [vector of filters, kSums, lane], of each alone; `unit`, what a
-//                                       sum is worth
-//     Pack(image, n, word, band, out)   a word of all positions of a band of image n
+//                                       sum is worth. Thread-safe; x is the image's first channel of the group
+//     Pack(image, x, word, band, out)   a word of all positions of a band of an image
 //     Add(sum, words)                   what a word adds to the sum over x alone
 //     Loop(norm)                        the inner loop, see `Block`
 #ifndef ADDERNGD_FORWARD_H_
@@ -31,6 +31,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <mutex>
 #include <vector>
 
 #include "abi.h"
@@ -86,32 +87,53 @@ inline Plan PlanOf(const Layer &layer) {
   return plan;
 }
 
-template <typename Numbers>
-class Forward {
+// What is computed once for each of several items, by whichever thread wants it first.
+template <typename T>
+class Once {
  public:
-  Forward(const Layer &layer, int64_t group, const float *x, const float *w, const Epilogue &epilogue)
-      : numbers_(layer, x + layer.InX(group), w + layer.InW(group)), layer_(numbers_.layer), epilogue_(epilogue),
-        first_filter_(group * layer.filters), plan_(PlanOf(layer_)) {}
+  explicit Once(int64_t items) : known_(items), values_(items) {}
 
-  void Run(float *y) {
-    ForEachBand(layer_, layer_.out_height, plan_.band, [&](int64_t n, int64_t row) { RunTile(n, row, y); });
+  template <typename Make>
+  const T &Get(int64_t i, Make make) {
+    std::call_once(known_[i], [&] { values_[i] = make(); });
+    return values_[i];
   }
 
  private:
-  using Sum = typename Numbers::Sum;
-  Numbers numbers_;
-  const Layer &layer_;
-  const Epilogue &epilogue_;
-  const int64_t first_filter_;
-  const Plan plan_;
+  std::vector<std::once_flag> known_;
+  std::vector<T> values_;
+};
 
-  void RunTile(int64_t n, int64_t row, float *y) {
-    const int64_t rows = std::min(plan_.band, layer_.out_height - row), out_pitch = plan_.runs.size() * kRun;
+template <typename Numbers>
+class Forward {
+ public:
+  using Image = typename Numbers::Image;
+
+  Forward(const Layer &layer, int64_t group, const float *w)
+      : numbers_(layer, w + layer.InW(group)), layer_(numbers_.layer), group_(group), in_x_(layer.InX(group)),
+        image_(layer.AllChannels() * layer.height * layer.width), plan_(PlanOf(layer_)) {}
+
+  int64_t Tiles() const { return CeilDiv(layer_.out_height, plan_.band); }  // of an image
+  Image Of(const float *x) { return numbers_.Of(x); }
+
+  // All images.
+  void Run(const float *x, const Epilogue &epilogue, float *y) {
+    Once<Image> images(layer_.batch);
+    Threads::ForEach(layer_.threads, layer_.batch * Tiles(), [&](int64_t item) {
+      const int64_t n = item / Tiles();
+      const float *of_n = x + n * image_ + in_x_;
+      RunTile(images.Get(n, [&] { return Of(of_n); }), of_n, n, item % Tiles(), epilogue, y);
+    });
+  }
+
+  // A tile of image n, to where it belongs in all of y.
+  void RunTile(const Image &image, const float *x, int64_t n, int64_t tile, const Epilogue &epilogue, float *y) const {
+    const int64_t row = tile * plan_.band, rows = std::min(plan_.band, layer_.out_height - row);
+    const int64_t out_pitch = plan_.runs.size() * kRun, first_filter = group_ * layer_.filters;
     const Band inputs = plan_.Inputs(row, rows);
     float *xs = scratch_x.Get(layer_.channels * plan_.pitch), *sums = scratch_out.Get(kLanes * out_pitch + kLanes);
     float *word_sums = scratch_sum.Get(plan_.pitch + out_pitch + kLanes), *sums_x = word_sums + plan_.pitch;
-    const auto image = numbers_.Of(n);
-    for (int64_t c = 0; c < layer_.channels; ++c) numbers_.Pack(image, n, c, inputs, xs + c * plan_.pitch);
+    for (int64_t c = 0; c < layer_.channels; ++c) numbers_.Pack(image, x, c, inputs, xs + c * plan_.pitch);
     SumWindows(xs, inputs, rows, word_sums, sums_x);
     Block *const block = Numbers::Loop(layer_.norm);
     for (int64_t f = 0; f < layer_.filters; f += kLanes) {
@@ -119,9 +141,16 @@ class Forward {
         block(layer_.taps, xs, &plan_.runs[run], plan_.offsets.data(), image.filters + f * layer_.taps,
               sums_x + run * kRun, image.filter_sums + f * Numbers::kSums, sums + run * kRun, out_pitch);
       for (int64_t i = 0; i < std::min<int64_t>(kLanes, layer_.filters - f); ++i)
-        Finish(sums + i * out_pitch, image.unit, rows, n, first_filter_ + f + i, row, y);
+        Finish(sums + i * out_pitch, image.unit, rows, n, first_filter + f + i, row, epilogue, y);
     }
   }
+
+ private:
+  using Sum = typename Numbers::Sum;
+  Numbers numbers_;
+  const Layer &layer_;
+  const int64_t group_, in_x_, image_;  // where the group's channels start, and the next image, in x
+  const Plan plan_;
 
   // The sum over each window of x alone, as the outputs lie, by way of the sums over channels.
   void SumWindows(const float *xs, const Band &inputs, int64_t rows, float *word_sums, float *out) const {
@@ -130,21 +159,21 @@ class Forward {
       for (int64_t c = 0; c < layer_.channels; ++c) lanes = numbers_.Add(lanes, xs + c * plan_.pitch + i);
       StoreAs(word_sums + i, lanes);
     }
-    for (int64_t row = 0; row < rows; ++row, out += plan_.columns)
+    const int64_t window = layer_.kernel * layer_.kernel, next_row = layer_.stride * inputs.RowPitch();
+    for (int64_t row = 0; row < rows; ++row, out += plan_.columns, word_sums += next_row)
       for (int64_t q = 0; q < plan_.columns; q += kLanes) {
         Sum lanes = {};
-        for (int64_t i = 0; i < layer_.kernel; ++i)
-          for (int64_t j = 0; j < layer_.kernel; ++j)
-            lanes += LoadAs<Sum>(word_sums + inputs.At(row * layer_.stride + i, j) + q);
+        for (int64_t k = 0; k < window; ++k) lanes += LoadAs<Sum>(word_sums + plan_.offsets[k] + q);
         StoreAs(out + q, lanes);
       }
   }
 
   // `rows` rows of filter f, of all, of image n, from `row` on.
-  void Finish(const float *sums, float unit, int64_t rows, int64_t n, int64_t f, int64_t row, float *y) const {
+  void Finish(const float *sums, float unit, int64_t rows, int64_t n, int64_t f, int64_t row, const Epilogue &epilogue,
+              float *y) const {
     const int64_t width = layer_.out_width, at = ((n * layer_.AllFilters() + f) * layer_.out_height + row) * width;
-    if (plan_.columns == width) return epilogue_.Apply(sums, unit, rows * width, f, at, y);
-    for (int64_t i = 0; i < rows; ++i) epilogue_.Apply(sums + i * plan_.columns, unit, width, f, at + i * width, y);
+    if (plan_.columns == width) return epilogue.Apply(sums, unit, rows * width, f, at, y);
+    for (int64_t i = 0; i < rows; ++i) epilogue.Apply(sums + i * plan_.columns, unit, width, f, at + i * width, y);
   }
 };
 
@@ -152,7 +181,7 @@ class Forward {
 template <typename Numbers>
 void RunLayer(const Layer &layer, const float *x, const float *w, const Epilogue &epilogue, float *y) {
   if (layer.Depthwise()) return DepthwiseForward(layer, x, w, epilogue, y);
-  ForEachGroup(layer, [&](int64_t group) { Forward<Numbers>(layer, group, x, w, epilogue).Run(y); });
+  ForEachGroup(layer, [&](int64_t group) { Forward<Numbers>(layer, group, w).Run(x, epilogue, y); });
 }
 
 // Inputs x [N, C, H, W], w [F, C, k, k], geometry [stride, padding + 1, norm]; output y [N, F, H', W']. Tensors are

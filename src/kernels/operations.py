@@ -19,7 +19,9 @@ Layers in floats (`adder_*`), in fixed point (`adder_int16_*`) and in bytes (`ad
 inputs. The library is that of the device.
 """
 import ctypes
+import dataclasses
 import functools
+import math
 import os
 
 import mindspore as ms
@@ -28,7 +30,7 @@ from mindspore import ops
 
 from . import device_code
 from .build import BuildError, cpu_library, gpu_library
-from .geometry import shape_of
+from .geometry import Geometry, shape_of
 from .precision import Float32
 
 F32, U8, I32 = "Float32", "UInt8", "Int32"
@@ -73,6 +75,42 @@ def folded(geometry, relu, numbers=""):
         return y
 
     return Kernel(f"AdderFolded{numbers}", (F32,) * 5, ms.float32, shape, (*geometry.sizes, relu + 1), optional=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A folded layer of a stage. Input 0 is what the stage is given, input i + 1 what its layer i gives."""
+    geometry: Geometry  # of one group
+    shape: tuple        # of the filters, [F, C, k, k]
+    relu: bool
+    source: int         # the input that it reads
+    shortcut: int = -1  # the one that it adds, if any
+
+
+def stage(steps, numbers=""):
+    """Folded layers in one call, called with (x, values): values [n] are w, scale and shift of each layer, one behind
+    the other. Gives what the last layer gives.
+
+    Of many images, a thread takes each through all layers while it is in the cache; of few, threads share every layer.
+    """
+    program = [(step.shape[0], step.shape[2], step.geometry.stride, step.geometry.padding, step.geometry.norm, step.relu,
+                step.source, step.shortcut) for step in steps]
+
+    def shape(x, values, *_):
+        maps = [x]
+        for step in steps:
+            maps.append(_output(step.geometry, maps[step.source], step.shape))
+            _check("a layer of the stage", ("the shortcut", maps[step.shortcut] if step.shortcut >= 0 else maps[-1],
+                                            maps[-1]))
+        _check("the stage", ("values", values, [sum(math.prod(step.shape) + 2 * step.shape[0] for step in steps)]))
+        return maps[-1]
+
+    for step in steps:
+        if step.geometry.group != 1:
+            raise ValueError("a stage has no layers of groups")
+        if numbers:
+            _check_norm(step.geometry)
+    return Kernel(f"AdderStage{numbers}", (F32, F32), ms.float32, shape, (1,), ms.Tensor(np.array(program, np.int32)))
 
 
 def int16(operation):
@@ -150,11 +188,12 @@ PRECISIONS = {"float32": "", "int16": "_int16"}  # to the end of the operations'
 OPERATIONS = {"forward": forward, "input_grad": input_grad, "weight_grad": weight_grad,
               "mixed_weight_grad": mixed_weight_grad, "folded": folded, "forward_int16": int16(forward),
               "input_grad_int16": int16(input_grad), "weight_grad_int16": int16(weight_grad),
-              "folded_int16": int16(folded), "batch_norm": batch_norm, "batch_norm_grad": batch_norm_grad,
+              "folded_int16": int16(folded), "stage": stage, "stage_int16": functools.partial(stage, numbers="Int16"),
+              "batch_norm": batch_norm, "batch_norm_grad": batch_norm_grad,
               "int8_responses": int8_responses, "int8_folded": int8_folded, "int8_quantised": int8_quantised}
 DEVICES = ("CPU", "GPU")
-ON_CPU_ONLY = ("forward_int16", "input_grad_int16", "weight_grad_int16", "folded_int16", "int8_responses", "int8_folded",
-               "int8_quantised")
+ON_CPU_ONLY = ("forward_int16", "input_grad_int16", "weight_grad_int16", "folded_int16", "stage", "stage_int16",
+               "int8_responses", "int8_folded", "int8_quantised")
 NVIDIA_DRIVER = "libcuda.so.1"
 
 

@@ -166,28 +166,32 @@ struct Band {
   // written: what is too much is overwritten by what follows.
   template <typename Source>
   void Pack(const Source &plane, int64_t height, int64_t width, float outside, float *out) const {
-    for (int64_t i = 0; i < rows; ++i, out += RowPitch()) {
-      if (step > 1 && i % step >= parts) continue;
-      const int64_t from = (row + i) * width;
-      for (int64_t j = 0; j < width; j += kCacheLine) plane.Prefetch(from + height * width + j);  // next plane
-      if (row + i < 0 || row + i >= height) Fill(out, RowPitch(), outside);
-      else if (step == 1) PackRow<1>(plane, from, width, outside, out);
-      else if (step == 2) PackRow<2>(plane, from, width, outside, out);
-      else PackRow<0>(plane, from, width, outside, out);
-    }
+    if (step == 1) PackRows<1>(plane, height, width, outside, out);
+    else if (step == 2) PackRows<2>(plane, height, width, outside, out);
+    else PackRows<0>(plane, height, width, outside, out);
   }
 
  private:
   template <int kStep, typename Source>
-  void PackRow(const Source &plane, int64_t from, int64_t width, float outside, float *out) const {
-    const int64_t apart = kStep ? kStep : step;
-    for (int64_t first = col; first < col + parts; ++first, out += cols) {
-      const int64_t before = first < 0 ? std::min(cols, CeilDiv(-first, apart)) : 0;
-      const int64_t end = std::max(before, std::min(cols, CeilDiv(width - first, apart)));
-      Fill(out, before, outside);
-      for (int64_t j = before; j < end; j += kLanes)
-        Store(out + j, plane.template Values<kStep>(from + first + j * apart, apart, end - j));
-      Fill(out + end, cols - end, outside);
+  void PackRows(const Source &plane, int64_t height, int64_t width, float outside, float *out) const {
+    const int64_t apart = kStep ? kStep : step, wanted = kStep == 1 ? 1 : parts;
+    for (int64_t i = 0; i < rows; ++i, out += RowPitch()) {
+      if (i % apart >= wanted) continue;
+      const int64_t from = (row + i) * width;
+      for (int64_t j = 0; j < width; j += kCacheLine) plane.Prefetch(from + height * width + j);  // next plane
+      if (row + i < 0 || row + i >= height) {
+        Fill(out, RowPitch(), outside);
+        continue;
+      }
+      float *part = out;
+      for (int64_t first = col; first < col + wanted; ++first, part += cols) {
+        const int64_t before = first < 0 ? std::min(cols, CeilDiv(-first, apart)) : 0;
+        const int64_t end = std::max(before, std::min(cols, CeilDiv(width - first, apart)));
+        Fill(part, before, outside);
+        for (int64_t j = before; j < end; j += kLanes)
+          Store(part + j, plane.template Values<kStep>(from + first + j * apart, apart, end - j));
+        Fill(part + end, cols - end, outside);
+      }
     }
   }
 };

@@ -22,7 +22,7 @@ published: here the first two steps that halve the resolution keep that of small
 from mindspore import nn, ops
 
 from .. import kinds
-from ..classifier import Classifier
+from ..classifier import Classifier, global_average
 
 STEM, LAST, HEAD = 16, 960, 1280  # channels; those of the head are the same in every width
 BLOCKS = (  # window, channels inside and of the output, squeeze-and-excitation, stride
@@ -76,7 +76,7 @@ class GhostNet(Classifier):
             if block.conv_dw is not None:
                 maps += (x,)
             x = block(x)
-        means = ops.mean(self.bn_last(self.conv_last(x)), (2, 3), keep_dims=True)  # [N, 960 * width, 1, 1]
+        means = global_average(self.bn_last(self.conv_last(x)))                    # [N, 960 * width, 1, 1]
         return (*maps, x, self.bn_head(self.conv_head(means)))                     # [N, 1280, 1, 1]
 
     def head(self, x):
@@ -137,7 +137,7 @@ class SqueezeExcite(nn.Cell):
         self.conv_expand = nn.Conv2d(scaled(channels, 0.25), channels, 1, has_bias=True)
 
     def construct(self, x):
-        means = ops.mean(x, (2, 3), keep_dims=True)
+        means = global_average(x)
         return x * (ops.relu6(self.conv_expand(ops.relu(self.conv_reduce(means))) + 3.0) / 6.0)
 
 

@@ -21,7 +21,7 @@ There is no such file for ResNet-18, which is the same here with the blocks of R
 from mindspore import nn, ops
 
 from .. import kinds
-from ..classifier import Classifier
+from ..classifier import Classifier, global_average
 from ..pairs import Floats
 from ..res20_adder import BasicBlock, stage
 
@@ -75,7 +75,7 @@ class ResNet(Classifier):
         second = self.layer2(first)                              # [N, channels[1], H / 8, W / 8]
         third = self.layer3(second)                              # [N, channels[2], H / 16, W / 16]
         fourth = self.layer4(third)                              # [N, channels[3], H / 32, W / 32]
-        features = ops.mean(self.floats(fourth), (2, 3), keep_dims=True)
+        features = global_average(self.floats(fourth))
         return first, second, third, fourth, features
 
     def head(self, x):
@@ -105,3 +105,7 @@ class Bottleneck(nn.Cell):
         y = self.bn2(self.conv2(self.bn1(self.conv1(x))))
         shortcut = x if self.downsample is None else self.downsample(x)
         return self.bn3(self.conv3(y), shortcut)
+
+    def norms(self):
+        """See `src.pairs.Stage`."""
+        return self.bn1, self.bn2, self.bn3
