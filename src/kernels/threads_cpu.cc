@@ -12,9 +12,9 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 // ============================================================================
-// Threads that sleep between two loops. To wake one takes 30 microseconds, half of what a layer of a single image takes,
-// so that they stay awake for a little longer than that. OpenMP's spin for milliseconds, and so take the processor from
-// MindSpore's own threads, which run the next operator: a training step took a fifth longer.
+// Threads that sleep between two loops, for MindSpore's own threads want the processor: OpenMP's, which go on spinning
+// for a while, made a training step take a fifth longer. To wake one takes 30 microseconds, half of what a layer of a
+// single image takes. So they stay awake for as long after a loop that was short.
 
 #include "threads.h"
 
@@ -32,11 +32,14 @@ namespace {
 
 std::atomic<int64_t> thread_count{std::max<int64_t>(1, std::thread::hardware_concurrency())};
 
-// Waits for a little while; what it waits for may not have come then.
+using Clock = std::chrono::steady_clock;
+
+// Waits for a little while, if the loop that began then was short; what it waits for may not have come afterwards.
 template <typename Ready>
-void StayAwake(Ready ready) {
-  using Clock = std::chrono::steady_clock;
-  for (const auto end = Clock::now() + std::chrono::microseconds(50); !ready() && Clock::now() < end;) {
+void StayAwake(Clock::time_point begin, Ready ready) {
+  const auto now = Clock::now();
+  if (now - begin > std::chrono::microseconds(500)) return;
+  for (const auto end = now + std::chrono::microseconds(50); !ready() && Clock::now() < end;) {
   }
 }
 
@@ -73,8 +76,9 @@ class Pool {
       ++round_;
     }
     if (workers > 0) wake_.notify_all();
+    const auto begin = Clock::now();
     Loop();
-    StayAwake([this] { return running_ == 0; });
+    StayAwake(begin, [this] { return running_ == 0; });
     std::unique_lock<std::mutex> lock(mutex_);
     open_ = false;  // a worker that is still waking up is not waited for
     done_.wait(lock, [this] { return running_ == 0; });
@@ -82,14 +86,17 @@ class Pool {
   }
 
   void Work(int64_t index, int64_t round) {
+    Clock::time_point begin{};
     for (;;) {
-      StayAwake([&] { return round_ != round; });
+      StayAwake(begin, [&] { return round_ != round; });
       std::unique_lock<std::mutex> lock(mutex_);
       wake_.wait(lock, [&] { return round_ != round; });
       round = round_;
+      begin = {};
       if (!open_ || index >= wanted_) continue;
       ++running_;
       lock.unlock();
+      begin = Clock::now();
       Loop();
       lock.lock();
       if (--running_ == 0) done_.notify_one();
