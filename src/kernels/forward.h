@@ -159,7 +159,8 @@ class Forward {
       for (int64_t c = 0; c < layer_.channels; ++c) lanes = numbers_.Add(lanes, xs + c * plan_.pitch + i);
       StoreAs(word_sums + i, lanes);
     }
-    const int64_t window = layer_.kernel * layer_.kernel, next_row = layer_.stride * inputs.RowPitch();
+    const int64_t window = std::min(layer_.kernel * layer_.kernel, layer_.taps);  // no channels have no taps
+    const int64_t next_row = layer_.stride * inputs.RowPitch();
     for (int64_t row = 0; row < rows; ++row, out += plan_.columns, word_sums += next_row)
       for (int64_t q = 0; q < plan_.columns; q += kLanes) {
         Sum lanes = {};
