@@ -27,9 +27,9 @@ import mindspore as ms
 import numpy as np
 
 from src import checkpoint, device, kernels, loading
+from src.adder import Adder2d
 from src.config import Parser, check_range
 from src.data import create_dataset, prepare
-from src.folding import OPERATIONS, FoldedAdder, fold
 
 
 def main():
@@ -45,23 +45,26 @@ def main():
                      identity.size)
     batches = create_dataset(identity.dataset, folder, "test", arguments.images, size=identity.size)
     images = next(batches.create_tuple_iterator(num_epochs=1))[0]
-    net = fold(net, precision="float32")
+    report(net.set_train(False), images)
+
+
+def report(net, images):
+    """Print a line of errors for each adder layer."""
     print(f"{'layer':24} {'filters':>16} {'largest x':>10} {'largest |w|':>12}" +
-          "".join(f"{precision:>10}" for precision in OPERATIONS))
+          "".join(f"{precision:>10}" for precision in kernels.PRECISIONS))
     for name, layer in net.cells_and_names():
-        if isinstance(layer, FoldedAdder):
-            layer.register_forward_hook(lambda cell, inputs, _, name=name: report(name, cell, inputs[0]))
+        if isinstance(layer, Adder2d):
+            layer.register_forward_hook(lambda cell, inputs, _, name=name: report_layer(name, cell, inputs[0]))
     net(images)
 
 
-def report(name, layer, x):
+def report_layer(name, layer, x):
     """A line of a layer's errors on x [N, C, H, W]."""
-    w, geometry = layer.adder.asnumpy(), layer.geometry
+    w, geometry = layer.adder.asnumpy(), layer.operation.geometry
     exact = responses(x.asnumpy(), w, geometry)
     deviation, found = exact.std((0, 2, 3)).mean(), []
-    one, zero = (ms.Tensor(np.full(len(w), value, np.float32)) for value in (1, 0))
-    for operation in OPERATIONS.values():
-        got = kernels.operation(operation, "kernel", geometry, relu=False)(x, layer.adder, one, zero).asnumpy()
+    for precision in kernels.PRECISIONS:
+        got = kernels.operation(kernels.in_precision("forward", precision), "kernel", geometry)(x, ms.Tensor(w)).asnumpy()
         found.append(np.sqrt(np.square(got - exact).mean()) / deviation)
     print(f"{name:24} {'x'.join(map(str, w.shape)):>16} {x.asnumpy().max():10.1f} {np.abs(w).max():12.1f}" +
           "".join(f"{error:10.1e}" for error in found), flush=True)

@@ -61,9 +61,14 @@ def fold(net, backend="auto", precision="float32"):
 
 
 def _fold_stages(net, operation, backend):
-    """What lies between the layers of a stage stays in the processor's cache, and MindSpore is asked once for all."""
-    for name, cell in list(net.cells_and_names()) if kernels.has(operation, backend) else ():
-        if isinstance(cell, Stage) and isinstance(cell[0].norms()[0], FoldedAdder):
+    """What lies between the layers of a stage stays in the processor's cache, and MindSpore is asked once for all.
+
+    A stage that still has parameters has layers that are not folded, as those of layer "shiftadd", and stays.
+    """
+    if not kernels.has(operation, backend):
+        return
+    for name, cell in list(net.cells_and_names()):
+        if isinstance(cell, Stage) and not list(cell.get_parameters()):
             put(net, name, FoldedStage(cell, operation, backend))
 
 

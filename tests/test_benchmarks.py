@@ -17,10 +17,13 @@ import json
 import re
 import sys
 
+import mindspore as ms
+import numpy as np
 import pytest
 
-from benchmarks import binding, compare, plot
+from benchmarks import binding, compare, fixed_point, plot
 from src.errors import UserError
+from src.res20_adder import resnet20
 
 
 @pytest.mark.parametrize("program, options, words", [
@@ -69,3 +72,18 @@ def test_no_gpu(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmark", "--device_target", "GPU"])
     with pytest.raises(UserError, match="no NVIDIA GPU here: libcuda.so.1: cannot open"):
         compare.main()
+
+
+def test_errors_in_fixed_point(capsys):
+    """A line for each adder layer, with errors of the size that either precision has."""
+    random = np.random.default_rng(0)
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    net = resnet20(10).set_train()
+    for _ in range(30):  # until the moving statistics are those of images
+        net(ms.Tensor(random.standard_normal((8, 3, 32, 32)).astype(np.float32)))
+    fixed_point.report(net.set_train(False), ms.Tensor(random.standard_normal((2, 3, 32, 32)).astype(np.float32)))
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split()[-2:] == ["float32", "int16"] and len(lines) == 20
+    for line in lines:
+        float32, int16 = map(float, line.split()[-2:])
+        assert 1e-8 < float32 < int16 < 1e-3 and float32 < 1e-5

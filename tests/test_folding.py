@@ -13,6 +13,7 @@
 # limitations under the License.
 # ============================================================================
 """Norms, shortcuts and ReLU folded into the layers before them: the same numbers as with operators of their own."""
+import concurrent.futures
 import ctypes
 import dataclasses
 
@@ -22,6 +23,7 @@ import pytest
 from mindspore import nn
 
 import oracle
+from benchmarks.binding import bind
 from src import kernels
 from src.adder import Adder2d
 from src.errors import UserError
@@ -186,9 +188,10 @@ def test_stage(name, norm, batch, size, blocks):
     assert got.tobytes() == wanted.tobytes() and np.isfinite(got).all() and got.any()
 
 
+@pytest.mark.parametrize("name", ["stage", "stage_int16"])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("batch", [1, 2, 7, 50])
-def test_stage_on_threads(batch, threads):
+def test_stage_on_threads(batch, threads, name):
     """No bit depends on how many threads there are, nor on how they share the work."""
     random = np.random.default_rng(0)
     steps, values = layers_of([((16, 32), 16, True, 2), ((32, 32), 32, False, 1)], 1, random)
@@ -196,9 +199,9 @@ def test_stage_on_threads(batch, threads):
     library = ctypes.CDLL(str(cpu_library()))
     try:
         library.SetThreads(ctypes.c_int64(threads))
-        got, _ = stage_of("stage", steps, values, x)
+        got, _ = stage_of(name, steps, values, x)
         library.SetThreads(ctypes.c_int64(1))
-        assert got.tobytes() == stage_of("stage", steps, values, x)[1].tobytes()
+        assert got.tobytes() == stage_of(name, steps, values, x)[1].tobytes()
     finally:
         library.SetThreads(ctypes.c_int64(thread_count()))
 
@@ -215,11 +218,50 @@ def test_stages_that_do_not_fit_are_refused(bad, words):
         stage_of("stage", steps, values, np.ones((2, 3, 9, 9), np.float32))
 
 
-def test_stages_of_groups_and_of_norm_2_in_integers_are_refused():
-    with pytest.raises(ValueError, match="groups"):
-        kernels.operation("stage", "kernel", [kernels.Step(Geometry(1, 1, 1, 2), (4, 2, 3, 3), True, 0)])
+@pytest.mark.parametrize("group, inputs", [(2, (0,)), (1, (1,)), (1, (-1,)), (1, (0, 1)), (1, (0, -2))])
+def test_impossible_stages_are_refused(group, inputs):
+    with pytest.raises(ValueError, match="what is there before it, and has no groups"):
+        kernels.operation("stage", "kernel", [kernels.Step(Geometry(1, 1, 1, group), (4, 2, 3, 3), True, *inputs)])
+
+
+def test_empty_stages_and_those_of_norm_2_in_integers_are_refused():
+    with pytest.raises(ValueError, match="at least one layer"):
+        kernels.operation("stage", "kernel", [])
     with pytest.raises(ValueError, match="norm 1"):
         kernels.operation("stage_int16", "kernel", [kernels.Step(Geometry(1, 1, 2), (4, 2, 3, 3), True, 0)])
+
+
+def test_stages_with_other_layers_stay_as_they_are():
+    random = np.random.default_rng(0)
+    net = resnet20(7, layer="shiftadd", backend="kernel").set_train()
+    for _ in range(3):
+        net(ms.Tensor(random.standard_normal((4, 3, 32, 32)).astype(np.float32)))
+    images = ms.Tensor(random.standard_normal((3, 3, 32, 32)).astype(np.float32))
+    logits = net.set_train(False)(images).asnumpy()
+    folded = fold(net, "kernel")
+    assert not any(isinstance(cell, FoldedStage) for _, cell in folded.cells_and_names())
+    assert oracle.relative_error(folded(images).asnumpy(), logits) < 1e-4
+
+
+def test_two_networks_at_once():
+    """Calls from several threads wait for each other, and have memory of their own."""
+    random = np.random.default_rng(0)
+    steps, values = layers_of([((16, 32), 16, True, 2), ((32, 32), 32, False, 1)], 1, random)
+    operation = kernels.operation("stage", "kernel", steps)
+    x = random.standard_normal((9, 16, 32, 32)).astype(np.float32)
+    flat = np.concatenate([value.ravel() for each in values for value in each])
+    library = ctypes.CDLL(str(cpu_library()))
+    wanted = operation(ms.Tensor(x), ms.Tensor(flat)).asnumpy()
+    program = operation.constants[0].asnumpy()
+
+    def run(part):
+        y = np.empty_like(wanted[part])
+        return bind(library.AdderStage, [x[part], flat, program, np.zeros(1, np.uint8), y])(), y
+
+    parts = [slice(i, i + size) for size in (1, 4, 9) for i in range(0, 9, size)] * 5
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for part, (code, y) in zip(parts, pool.map(run, parts)):
+            assert code == 0 and y.tobytes() == wanted[part].tobytes()
 
 
 @pytest.mark.parametrize("network", [resnet18, resnet50])

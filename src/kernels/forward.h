@@ -76,6 +76,8 @@ inline Plan PlanOf(const Layer &layer) {
   Plan plan{layer, RoundUp(layer.out_width, kRun)};
   plan.band = BandRows(layer, layer.out_height,
                        [&](int64_t rows) { return layer.channels * plan.Inputs(0, rows).Pitch(); });
+  // No less than a register block.
+  plan.band = std::max(plan.band, std::min(layer.out_height, kRuns * kRun / std::max<int64_t>(1, plan.columns)));
   const Band inputs = plan.Inputs(0, plan.band);
   plan.pitch = inputs.Pitch();
   for (int64_t c = 0; c < layer.channels; ++c)

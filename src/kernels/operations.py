@@ -100,16 +100,18 @@ def stage(steps, numbers=""):
         maps = [x]
         for step in steps:
             maps.append(_output(step.geometry, maps[step.source], step.shape))
-            _check("a layer of the stage", ("the shortcut", maps[step.shortcut] if step.shortcut >= 0 else maps[-1],
-                                            maps[-1]))
+            if step.shortcut >= 0:
+                _check("a layer of the stage", ("the shortcut", maps[step.shortcut], maps[-1]))
         _check("the stage", ("values", values, [sum(math.prod(step.shape) + 2 * step.shape[0] for step in steps)]))
         return maps[-1]
 
-    for step in steps:
-        if step.geometry.group != 1:
-            raise ValueError("a stage has no layers of groups")
+    for i, step in enumerate(steps):
+        if not (0 <= step.source <= i and -1 <= step.shortcut <= i and step.geometry.group == 1):
+            raise ValueError(f"a layer of a stage reads what is there before it, and has no groups, unlike {step}")
         if numbers:
             _check_norm(step.geometry)
+    if not steps:
+        raise ValueError("a stage has at least one layer")
     return Kernel(f"AdderStage{numbers}", (F32, F32), ms.float32, shape, (1,), ms.Tensor(np.array(program, np.int32)))
 
 

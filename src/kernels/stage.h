@@ -16,8 +16,8 @@
 // earlier one gives, in one call. Between two operators MindSpore needs longer than a layer of a single image takes; and
 // the layers of a batch each read from memory what they here find in the cache.
 //
-// Many images are shared out among threads, which take each of them through all layers. Of few, all threads take the
-// tiles of a layer, then those of the next.
+// Images are shared out among threads, which take each of them through all layers. Where there are more threads than
+// images, all take the tiles of a layer, then those of the next.
 #ifndef ADDERNGD_STAGE_H_
 #define ADDERNGD_STAGE_H_
 
@@ -53,8 +53,8 @@ class Stage {
     PlanPlaces();
     int64_t pairs = 0;
     for (const Layer &layer : layers_) pairs += layer.Pairs();
-    threads_ = WorthWaking(batch_ * pairs);
-    shared_ = threads_ > 1 && batch_ < kImages * threads_;
+    shared_ = batch_ < WorthWaking(batch_ * pairs);
+    threads_ = WorthWaking(shared_ ? pairs : batch_ * pairs);
     forward_.resize(steps_.size());
     Threads::ForEach(threads_, steps_.size(), [&](int64_t i) {
       layers_[i].threads = shared_ ? threads_ : 1;
@@ -64,16 +64,20 @@ class Stage {
 
   void Run(const float *x, float *y) {
     const int64_t in = layers_[0].channels * layers_[0].height * layers_[0].width, out = Size(steps_.size() - 1);
+    const auto image = [=](int64_t n, auto run) { WithMaps(x + n * in, y + n * out, run); };
     if (shared_) {
-      for (int64_t n = 0; n < batch_; ++n) ShareImage(x + n * in, y + n * out);
+      for (int64_t n = 0; n < batch_; ++n) image(n, [this](const Maps &maps) { ShareImage(maps); });
     } else {
-      Threads::ForEach(threads_, batch_, [&](int64_t n) { RunImage(x + n * in, y + n * out); });
+      Threads::ForEach(threads_, batch_, [&](int64_t n) { image(n, [this](const Maps &maps) { RunImage(maps); }); });
     }
   }
 
  private:
-  static constexpr int64_t kImages = 4;  // a thread should have, or one would wait for another at the end
+  static constexpr int64_t kLarge = 4 << 20;  // floats that are not kept from call to call
   using Image = typename Forward<Numbers>::Image;
+
+  // Where an image lies, what layers make of it and what the last one does.
+  struct Maps { const float *x; float *places, *y; };
 
   const int64_t batch_;
   const std::vector<Step> steps_;
@@ -119,35 +123,37 @@ class Stage {
     }
   }
 
-  // Where input `i` of the layers lies.
-  float *At(int64_t i, const float *x, float *maps, float *y) const {
-    if (i == 0) return const_cast<float *>(x);
-    return i == static_cast<int64_t>(steps_.size()) ? y : maps + places_[i - 1] * place_size_;
+  float *Output(int64_t i, const Maps &maps) const {
+    return i + 1 == static_cast<int64_t>(steps_.size()) ? maps.y : maps.places + places_[i] * place_size_;
   }
-  float *Maps() const { return scratch_maps.Get(place_count_ * place_size_); }
+  const float *Input(int64_t i, const Maps &maps) const { return i == 0 ? maps.x : Output(i - 1, maps); }
 
-  void RunTile(int64_t i, int64_t tile, const Image &image, const float *x, float *maps, float *y) const {
+  void RunTile(int64_t i, int64_t tile, const Image &image, const Maps &maps) const {
     Epilogue epilogue = epilogues_[i];
-    if (steps_[i].shortcut >= 0) epilogue.shortcut = At(steps_[i].shortcut, x, maps, y);
-    forward_[i]->RunTile(image, At(steps_[i].source, x, maps, y), 0, tile, epilogue, At(i + 1, x, maps, y));
+    if (steps_[i].shortcut >= 0) epilogue.shortcut = Input(steps_[i].shortcut, maps);
+    forward_[i]->RunTile(image, Input(steps_[i].source, maps), 0, tile, epilogue, Output(i, maps));
   }
 
-  Image ImageOf(int64_t i, const float *x, float *maps, float *y) const {
-    return forward_[i]->Of(At(steps_[i].source, x, maps, y));
+  Image ImageOf(int64_t i, const Maps &maps) const { return forward_[i]->Of(Input(steps_[i].source, maps)); }
+
+  // Calls work(maps) with places for what the layers make of an image.
+  template <typename Work>
+  void WithMaps(const float *x, float *y, Work work) const {
+    const int64_t size = place_count_ * place_size_;
+    const std::unique_ptr<float[]> large(size > kLarge ? new float[size] : nullptr);
+    work(Maps{x, large ? large.get() : scratch_maps.Get(size), y});
   }
 
   // On this thread alone.
-  void RunImage(const float *x, float *y) const {
-    float *const maps = Maps();
+  void RunImage(const Maps &maps) const {
     for (size_t i = 0; i < steps_.size(); ++i) {
-      const Image image = ImageOf(i, x, maps, y);
-      for (int64_t tile = 0; tile < forward_[i]->Tiles(); ++tile) RunTile(i, tile, image, x, maps, y);
+      const Image image = ImageOf(i, maps);
+      for (int64_t tile = 0; tile < forward_[i]->Tiles(); ++tile) RunTile(i, tile, image, maps);
     }
   }
 
-  // On all threads. They take tiles in order, so that all that a waiting one waits for is being computed.
-  void ShareImage(const float *x, float *y) const {
-    float *const maps = Maps();
+  // On all threads. They start tiles in order, so that all that a waiting one waits for is being computed.
+  void ShareImage(const Maps &maps) const {
     std::vector<int64_t> ends;  // of each layer's tiles, among all
     for (const auto &forward : forward_) ends.push_back((ends.empty() ? 0 : ends.back()) + forward->Tiles());
     std::atomic<int64_t> done{0};
@@ -157,7 +163,7 @@ class Stage {
       const int64_t first = i > 0 ? ends[i - 1] : 0;
       const Counted counted{done};
       WaitFor(done, first);
-      RunTile(i, item - first, images.Get(i, [&] { return ImageOf(i, x, maps, y); }), x, maps, y);
+      RunTile(i, item - first, images.Get(i, [&] { return ImageOf(i, maps); }), maps);
     });
   }
 

@@ -24,9 +24,9 @@ class Threads {
   // How many there may be: what SetThreads was last called with, at first as many as there are processors.
   static int64_t Count();
 
-  // Calls work(i) for each i < items, in any order, on this thread and others, `threads` in all. One loop at a time,
-  // but for those of a single thread, which may stand inside others; rethrows the first exception, when all threads are
-  // done.
+  // Calls work(i) for each i < items, on this thread and others, `threads` in all. They start items in increasing order,
+  // so that work(i) may wait for what smaller ones do. One loop at a time, but for those of a single thread, which may
+  // stand inside others; rethrows the first exception, when all threads are done.
   static void ForEach(int64_t threads, int64_t items, const std::function<void(int64_t)> &work);
 };
 

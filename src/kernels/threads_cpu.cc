@@ -14,7 +14,7 @@
 // ============================================================================
 // Threads that sleep between two loops, for MindSpore's own threads want the processor: OpenMP's, which go on spinning
 // for a while, made a training step take a fifth longer. To wake one takes 30 microseconds, half of what a layer of a
-// single image takes. So they stay awake for as long after a loop that was short.
+// single image takes. So they stay awake for a little longer than that, after loops that were short.
 
 #include "threads.h"
 
@@ -33,13 +33,14 @@ namespace {
 std::atomic<int64_t> thread_count{std::max<int64_t>(1, std::thread::hardware_concurrency())};
 
 using Clock = std::chrono::steady_clock;
+constexpr std::chrono::microseconds kShort(500), kAwake(50);
 
 // Waits for a little while, if the loop that began then was short; what it waits for may not have come afterwards.
 template <typename Ready>
 void StayAwake(Clock::time_point begin, Ready ready) {
   const auto now = Clock::now();
-  if (now - begin > std::chrono::microseconds(500)) return;
-  for (const auto end = now + std::chrono::microseconds(50); !ready() && Clock::now() < end;) {
+  if (now - begin > kShort) return;
+  for (const auto end = now + kAwake; !ready() && Clock::now() < end;) {
   }
 }
 
