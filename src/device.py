@@ -50,15 +50,24 @@ def set_up(device_target, device_id=0, mode="GRAPH", run_distribute=False):
     return communication.get_rank(), communication.get_group_size()
 
 
-@contextlib.contextmanager
 def pynative():
     """PYNATIVE mode for a while."""
-    mode = ms.get_context("mode")
-    ms.set_context(mode=ms.PYNATIVE_MODE)
+    return _in_mode(ms.PYNATIVE_MODE)
+
+
+def graph():
+    """GRAPH mode for a while."""
+    return _in_mode(ms.GRAPH_MODE)
+
+
+@contextlib.contextmanager
+def _in_mode(mode):
+    before = ms.get_context("mode")
+    ms.set_context(mode=mode)
     try:
         yield
     finally:
-        ms.set_context(mode=mode)
+        ms.set_context(mode=before)
 
 
 def _set_device(device_target, device_id, run_distribute):

@@ -47,6 +47,7 @@ def fold(net, backend="auto", precision="float32"):
         raise UserError(f"precision {precision} is for adder layers l1 in floats with a norm behind each, and this "
                         "network has none")
     check_precision(precision, backend)
+    net.compile_cache.clear()  # or a network that ran in GRAPH mode before would go on as it was
     operation = kernels.in_precision("folded", precision)
     if norms and kernels.has(operation, backend):
         for pair in places:

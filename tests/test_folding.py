@@ -131,6 +131,15 @@ def test_network_in_fixed_point():
     assert 1e-7 < oracle.relative_error(got, logits) < 5e-3 and (got.argmax(1) == logits.argmax(1)).all()
 
 
+def test_networks_that_ran_before_are_folded_too():
+    """In GRAPH mode a network is compiled at its first call; fixed point tells whether it is again."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    images = ms.Tensor(np.random.default_rng(1).standard_normal((9, 3, 32, 32)).astype(np.float32))
+    net = resnet20(10, backend="kernel").set_train(False)
+    logits = net(images).asnumpy()
+    assert fold(net, "kernel", "int16")(images).asnumpy().tobytes() != logits.tobytes()
+
+
 @pytest.mark.parametrize("layer, backend, words", [("l2", "kernel", "l1"), ("conv", "auto", "l1"),
                                                    ("l1", "composed", "needs the kernel for CPU")])
 def test_networks_without_fixed_point_are_refused(layer, backend, words):

@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 
 import mindspore as ms
+import mindspore.dataset as ds
 import numpy as np
 import onnxruntime
 import pytest
@@ -30,6 +31,7 @@ import oracle
 from src import data, device, errors, kinds, loading
 from src.adder import Adder2d
 from src.checkpoint import save_parameters
+from src.distill.student import fixed
 from src.errors import UserError
 from src.exporter import export
 from src.identity import Identity
@@ -38,9 +40,9 @@ from src.networks import NETWORKS, create
 from src.norm import BatchNormAct2d
 from src.pairs import pairs
 from src.quant import __main__ as program_of_quant
-from src.quant import schemes
+from src.quant import fine_tune, schemes
 from src.quant.__main__ import calibration_images, save_quantised
-from src.quant.calibrate import quantise_network
+from src.quant.calibrate import calibrated, quantise_network
 from src.quant.cells import BITS, Distances, check, occupy
 from src.quant.schemes import SCHEMES
 from src.res20_adder import ResNet
@@ -383,7 +385,66 @@ def test_commands(tmp_path, monkeypatch, capsys, scheme):
     assert "same logits after reloading" in printed and (tmp_path / "int4.mindir").is_file()
 
 
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+def test_rounded(mode):
+    """Values as a layer sees them, and gradients straight through, of filters also beyond the ends."""
+    ms.set_context(mode=mode)
+    v = np.array([-1.0, -0.01, 0.0, 0.24, 0.26, 1.0, 2.9, 3.0, 3.1], np.float32)
+    for clip, wanted in ((True, [0, 0, 1, 1, 1, 1, 1, 1, 0]), (False, [1] * 9)):
+        rounded = fine_tune.Rounded(3.0, 6, clip)
+        assert np.array_equal(rounded(ms.Tensor(v)).asnumpy(), [0, 0, 0, 0, 0.5, 1, 3, 3, 3])
+        assert np.array_equal(ms.grad(rounded)(ms.Tensor(v)).asnumpy(), wanted)
+
+
+@pytest.mark.parametrize("bits", [8, 3])
+def test_in_loop_is_what_the_integers_give(net, images, bits):
+    """A network with the quantiser in the loop, its norms fitted, and the quantised one: nearly the same logits, since
+    only activations for shortcuts are rounded once more."""
+    before, limits = list(net.cells_and_names()), calibrated(net, images, bits).limits
+    assert set(limits) == {pair.name for pair in pairs(net) if isinstance(pair.layer, Adder2d)}
+    with fine_tune.in_loop(net, limits, bits):
+        wanted = net(ms.Tensor(images)).asnumpy()
+        got = quantised(quantise_network(net, images, bits))(ms.Tensor(images)).asnumpy()
+    assert list(net.cells_and_names()) == before
+    assert np.corrcoef(wanted.ravel(), got.ravel())[0, 1] > 0.97
+
+
+def test_fine_tuning_brings_the_network_back(net, images):
+    """Some steps on the images themselves take away most of what 3 bits cost."""
+    class Task:
+        """Of one batch."""
+        steps, batch_size, train_metrics = 1, len(images), ("accuracy",)
+
+        @staticmethod
+        def batches(epoch):
+            return ds.NumpySlicesDataset((images, np.zeros(len(images), np.int32)), shuffle=False).batch(len(images))
+
+    student, teacher = shallow(), shallow()
+    ms.load_param_into_net(student, net.parameters_dict())
+    student.set_train()
+    for _ in range(100):
+        student(ms.Tensor(images))
+    ms.load_param_into_net(teacher, student.parameters_dict())
+    wanted = fixed(teacher, "auto")(ms.Tensor(images)).asnumpy()
+
+    def distance():
+        logits = quantised(quantise_network(student, images, 3))(ms.Tensor(images)).asnumpy()
+        return np.square(logits - wanted).mean()
+
+    before = distance()
+    with fine_tune.in_loop(student, calibrated(student, images, 3).limits, 3):
+        fine_tune.fine_tune(student, teacher, Task, 40, 0.01)
+        after = distance()
+    assert after < 0.6 * before
+
+
 @pytest.mark.parametrize("options, words", [
+    (["--output", "int8.ckpt", "--fine_tune_lr", "0.1"], "fine_tune_lr is of no use without --fine_tune_epochs"),
+    (["--output", "int8.ckpt", "--fine_tune_epochs", "-1"], "fine_tune_epochs must be a number from 0 to 10000, not -1"),
+    (["--output", "int8.ckpt", "--fine_tune_epochs", "1", "--fine_tune_lr", "nan"],
+     "fine_tune_lr must be a number from 0 to 1000, not nan"),
+    (["--output", "int8.ckpt", "--fine_tune_epochs", "1", "--scheme", "shared"],
+     "fine_tune_epochs is for scheme unsigned, not shared"),
     (["--output", "int8"], "output must be a file that ends in .ckpt, not int8"),
     (["--output", "net.ckpt"], "output net.ckpt is the float checkpoint itself"),
     (["--output", "nowhere/int8.ckpt"], "nowhere/int8.ckpt: there is no folder nowhere"),

@@ -21,19 +21,24 @@ from .. import errors
 errors.guard(__name__)  # before what takes seconds to import
 
 import argparse
+import contextlib
 from pathlib import Path
 
 import numpy as np
 
 from .. import checkpoint, device, loading
 from ..config import Parser, add_options, check_range, check_values, defaults_but, pick, refuse_unused
+from ..distill.student import fixed
 from ..errors import UserError
 from ..files import check_output
 from ..networks import NETWORKS
 from . import calibrate, layers
 from .cells import BITS
+from .fine_tune import fine_tune, in_loop
 from .schemes import SCHEMES
 from ..tasks import TASKS
+
+FINE_TUNE_LR = 0.02
 
 
 def main():
@@ -45,7 +50,13 @@ def main():
                         help="how weights become integers; unsigned, or layers for super-resolution, unless given")
     parser.add_argument("--device_target", default="CPU", choices=("Ascend", "GPU", "CPU"),
                         help="processor; CPU unless given")
+    parser.add_argument("--fine_tune_epochs", type=int, default=0,
+                        help="epochs that the network trains with the quantiser in the loop, of scheme unsigned; none "
+                             "unless given")
+    parser.add_argument("--fine_tune_lr", type=float, default=argparse.SUPPRESS,
+                        help=f"rate of the first of their steps; {FINE_TUNE_LR} unless given")
     arguments = parser.parse_args()
+    check_range("fine_tune_epochs", arguments.fine_tune_epochs, 0, 10_000)
     check_output(arguments.output, ".ckpt")
     device.set_up(arguments.device_target, mode="PYNATIVE")
     path, net, identity, images = inputs(arguments)
@@ -53,9 +64,35 @@ def main():
         raise UserError(f"output {arguments.output} is the float checkpoint itself")
     scheme = getattr(arguments, "scheme", TASKS[NETWORKS[identity.network].task].scheme)
     quantise = layers.quantise_network if scheme == layers.SCHEME else calibrate.quantise_network
-    save_quantised(quantise(net, images, arguments.bits, scheme), arguments.output, identity)
+    with fine_tuned(arguments, path, net, identity, images, scheme):
+        values = quantise(net, images, arguments.bits, scheme)
+    save_quantised(values, arguments.output, identity)
     print(f"quantised {path} to {arguments.bits} bits ({scheme}, {len(images)} training images) as "
           f"{arguments.output}: {arguments.output.stat().st_size / path.stat().st_size:.2f} of its size")
+
+
+@contextlib.contextmanager
+def fine_tuned(arguments, path, net, identity, images, scheme):
+    """The network, trained with the quantiser in the loop, if that is wanted; it stays in it within.
+
+    Raises:
+        UserError: for another scheme than unsigned; see `src.quant.fine_tune.fine_tune`.
+    """
+    epochs, lr = arguments.fine_tune_epochs, getattr(arguments, "fine_tune_lr", None)
+    if not epochs:
+        if lr is not None:
+            raise UserError("fine_tune_lr is of no use without --fine_tune_epochs")
+        yield
+        return
+    check_range("fine_tune_lr", FINE_TUNE_LR if lr is None else lr, 0, 1000)
+    if scheme != "unsigned":
+        raise UserError(f"fine_tune_epochs is for scheme unsigned, not {scheme}")
+    task = training_task(identity, arguments.data_path, arguments.allow_small_dataset)
+    limits = calibrate.calibrated(net, images, arguments.bits, scheme).limits
+    teacher = fixed(loading.load(path, loading.stated(arguments))[0], "auto")
+    with in_loop(net, limits, arguments.bits):
+        fine_tune(net, teacher, task, epochs, FINE_TUNE_LR if lr is None else lr)
+        yield
 
 
 def calibration_options():
@@ -108,12 +145,16 @@ def calibration_images(identity, data_path, count, allow_small=False, patch_size
 
     Norms have the statistics of cropped images, with their black margins: what is estimated on others would not fit.
     """
+    batches = training_task(identity, data_path, allow_small, batch_size=1, patch_size=patch_size).batches(0).take(count)
+    return np.concatenate([image for image, *_ in batches.create_tuple_iterator(num_epochs=1, output_numpy=True)])
+
+
+def training_task(identity, data_path, allow_small, **options):
+    """The task of a trained network, with its training images of seed 0; `options` as in default_config.yaml."""
     network = NETWORKS[identity.network]
     task = TASKS[network.task]
-    options = defaults_but(data_path=data_path, allow_small_dataset=allow_small, batch_size=1, seed=0,
-                           patch_size=patch_size, **identity.settings)
-    batches = task(pick(task.Options, options), network, ("train",), identity.classes).batches(0).take(count)
-    return np.concatenate([image for image, *_ in batches.create_tuple_iterator(num_epochs=1, output_numpy=True)])
+    options = defaults_but(data_path=data_path, allow_small_dataset=allow_small, seed=0, **options, **identity.settings)
+    return task(pick(task.Options, options), network, ("train",), identity.classes)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,11 @@ def quantise_network(net, images, bits, scheme="unsigned"):
     Raises:
         UserError: the network has something that cannot be quantised here.
     """
+    return {**calibrated(net, images, bits, scheme).parameters(), "bits": bits, "scheme": scheme}
+
+
+def calibrated(net, images, bits, scheme="unsigned"):
+    """The `Walk` through a network that decides everything; arguments and errors as of `quantise_network`."""
     net.set_train(False)
     places, probe = pairs(net), np.zeros_like(images[:1])
     _check(net, places)
@@ -67,7 +72,7 @@ def quantise_network(net, images, bits, scheme="unsigned"):
     walk = Walk(SCHEMES[scheme](bits), places, readers)
     with _sockets(net, places, lambda *place: Station(*place, walk)):
         net(ms.Tensor(np.concatenate([images, images, probe])))
-    return {**walk.parameters(), "bits": bits, "scheme": scheme}
+    return walk
 
 
 def _check(net, places):
@@ -165,11 +170,15 @@ class Walk:
         scheme: one of `src.quant.schemes`, made for a number of bits.
         places (list[Pair]): of the network.
         readers (dict): number of a pair to those that read what it writes.
+
+    Attributes:
+        values (dict): number of a pair to the `Value` that it writes.
+        limits (dict): name of an adder layer to the largest value that its integers stand for.
     """
 
     def __init__(self, scheme, places, readers):
         self.scheme, self.places, self.readers = scheme, places, readers
-        self.values = {}
+        self.values, self.limits = {}, {}
 
     def parameters(self):
         """Of all pairs, in their order."""
@@ -244,6 +253,7 @@ class Station(nn.Cell):
             value.decide(*min(self.walk.scheme.trials(x, value.shared), key=lambda trial: self.error(v, target, trial)))
         value = self.walk.read(source)
         make = value.make or self.walk.scheme.reader(x, value.step)
+        self.walk.limits[self.pair.name] = make.keywords["limit"]
         parameters, y = self.apply(value.stored(v), target, make)
         return parameters, target, y
 
