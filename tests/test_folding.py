@@ -135,7 +135,7 @@ def test_networks_that_ran_before_are_folded_too():
     """In GRAPH mode a network is compiled at its first call; fixed point tells whether it is again."""
     ms.set_context(mode=ms.GRAPH_MODE)
     images = ms.Tensor(np.random.default_rng(1).standard_normal((9, 3, 32, 32)).astype(np.float32))
-    net = resnet20(10, backend="kernel").set_train(False)
+    net = trained()
     logits = net(images).asnumpy()
     assert fold(net, "kernel", "int16")(images).asnumpy().tobytes() != logits.tobytes()
 
