@@ -64,12 +64,14 @@ def fold(net, backend="auto", precision="float32"):
 def _fold_stages(net, operation, backend):
     """What lies between the layers of a stage stays in the processor's cache, and MindSpore is asked once for all.
 
-    A stage that still has parameters has layers that are not folded, as those of layer "shiftadd", and stays.
+    A stage that still has parameters has layers that are not folded, as those of layer "shiftadd", and stays, as one does
+    whose blocks do not say what they are made of.
     """
     if not kernels.has(operation, backend):
         return
     for name, cell in list(net.cells_and_names()):
-        if isinstance(cell, Stage) and not list(cell.get_parameters()):
+        known = isinstance(cell, Stage) and all(hasattr(block, "norms") for block in cell)
+        if known and not list(cell.get_parameters()):
             put(net, name, FoldedStage(cell, operation, backend))
 
 

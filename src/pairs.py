@@ -107,8 +107,8 @@ def _at(net, path):
 class Stage(nn.SequentialCell):
     """Residual blocks one behind the other, which folding makes one operation of.
 
-    A block has `norms()`, what stands behind its layers, which follow each other; and `downsample`, a layer and its norm
-    in a shortcut, or None. What it or the block is given is added behind the last layer.
+    Such a block has `norms()`, what stands behind its layers, which follow each other; and `downsample`, a layer and its
+    norm in a shortcut, or None. What it or the block is given is added behind the last layer.
     """
 
 
