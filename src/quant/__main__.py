@@ -54,7 +54,8 @@ def main():
                         help="epochs that the network trains with the quantiser in the loop, of scheme unsigned; none "
                              "unless given")
     parser.add_argument("--fine_tune_lr", type=float, default=argparse.SUPPRESS,
-                        help=f"rate of the first of their steps; {FINE_TUNE_LR} unless given")
+                        help=f"rate of the first of their steps; {FINE_TUNE_LR} unless given; their loss is the "
+                             "divergence from the float network's probabilities")
     arguments = parser.parse_args()
     check_range("fine_tune_epochs", arguments.fine_tune_epochs, 0, 10_000)
     check_output(arguments.output, ".ckpt")
@@ -65,9 +66,11 @@ def main():
     scheme = getattr(arguments, "scheme", TASKS[NETWORKS[identity.network].task].scheme)
     quantise = layers.quantise_network if scheme == layers.SCHEME else calibrate.quantise_network
     with fine_tuned(arguments, path, net, identity, images, scheme):
+        print(f"calibrates {arguments.bits} bits on {len(images)} training images", flush=True)
         values = quantise(net, images, arguments.bits, scheme)
     save_quantised(values, arguments.output, identity)
-    print(f"quantised {path} to {arguments.bits} bits ({scheme}, {len(images)} training images) as "
+    epochs = f", {arguments.fine_tune_epochs} epochs of fine-tuning" if arguments.fine_tune_epochs else ""
+    print(f"quantised {path} to {arguments.bits} bits ({scheme}, {len(images)} training images{epochs}) as "
           f"{arguments.output}: {arguments.output.stat().st_size / path.stat().st_size:.2f} of its size")
 
 
@@ -84,14 +87,15 @@ def fine_tuned(arguments, path, net, identity, images, scheme):
             raise UserError("fine_tune_lr is of no use without --fine_tune_epochs")
         yield
         return
-    check_range("fine_tune_lr", FINE_TUNE_LR if lr is None else lr, 0, 1000)
+    lr = FINE_TUNE_LR if lr is None else lr
+    check_range("fine_tune_lr", lr, 1e-8, 1000.0)
     if scheme != "unsigned":
         raise UserError(f"fine_tune_epochs is for scheme unsigned, not {scheme}")
     task = training_task(identity, arguments.data_path, arguments.allow_small_dataset)
     limits = calibrate.calibrated(net, images, arguments.bits, scheme).limits
     teacher = fixed(loading.load(path, loading.stated(arguments))[0], "auto")
     with in_loop(net, limits, arguments.bits):
-        fine_tune(net, teacher, task, epochs, FINE_TUNE_LR if lr is None else lr)
+        fine_tune(net, teacher, task, epochs, lr)
         yield
 
 
