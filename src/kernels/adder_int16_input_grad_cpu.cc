@@ -154,14 +154,13 @@ class Fixed {
 
   Fixed(const Layer &layer, const std::vector<Phase> &phases, const float *dy, const float *x, const float *w)
       : layer_(layer), phases_(phases), dy_(dy), x_(x), w_(w),
-        finite_(RangeOf(w, layer.filters * layer.taps).finite), known_(layer.batch), images_(layer.batch) {
+        finite_(RangeOf(w, layer.filters * layer.taps).finite), images_(layer.batch) {
     for (const Phase &phase : phases) most_taps_ = std::max<int64_t>(most_taps_, 2 * phase.taps.size());
   }
 
   // Thread-safe.
   const Image &Of(int64_t n) {
-    std::call_once(known_[n], [&] { images_[n] = ImageOf(n); });
-    return images_[n];
+    return images_.Get(n, [&] { return ImageOf(n); });
   }
 
   void PackDy(const Image &image, int64_t n, int64_t f, const Band &band, float *out) const {
@@ -188,8 +187,7 @@ class Fixed {
   const float *const dy_, *const x_, *const w_;
   const bool finite_;
   int64_t most_taps_ = 0;  // of an input, counting filters one by one
-  std::vector<std::once_flag> known_;
-  std::vector<Image> images_;
+  Once<Image> images_;
   std::map<Grid, std::vector<std::vector<float>>> weights_;
   std::mutex mutex_;
 

@@ -31,7 +31,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <mutex>
 #include <vector>
 
 #include "abi.h"
@@ -40,6 +39,7 @@
 #include "layer.h"
 #include "packing.h"
 #include "simd.h"
+#include "threads.h"
 
 constexpr int kRuns = kRegisters == 32 ? 4 : 2;  // a register block: runs of positions x a vector of filters
 static_assert(kRuns * kRun % kLanes == 0, "transposed in squares");
@@ -88,23 +88,6 @@ inline Plan PlanOf(const Layer &layer) {
   plan.runs.resize(RoundUp(plan.runs.size(), kRuns), 0);
   return plan;
 }
-
-// What is computed once for each of several items, by whichever thread wants it first.
-template <typename T>
-class Once {
- public:
-  explicit Once(int64_t items) : known_(items), values_(items) {}
-
-  template <typename Make>
-  const T &Get(int64_t i, Make make) {
-    std::call_once(known_[i], [&] { values_[i] = make(); });
-    return values_[i];
-  }
-
- private:
-  std::vector<std::once_flag> known_;
-  std::vector<T> values_;
-};
 
 template <typename Numbers>
 class Forward {

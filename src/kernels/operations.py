@@ -91,7 +91,7 @@ def stage(steps, numbers=""):
     """Folded layers in one call, called with (x, values): values [n] are w, scale and shift of each layer, one behind
     the other. Gives what the last layer gives.
 
-    Of many images, a thread takes each through all layers while it is in the cache; of few, threads share every layer.
+    A thread takes an image through all layers while it is in the cache; of fewer images than threads, all share a layer.
     """
     program = [(step.shape[0], step.shape[2], step.geometry.stride, step.geometry.padding, step.geometry.norm, step.relu,
                 step.source, step.shortcut) for step in steps]

@@ -21,7 +21,7 @@ from .. import errors
 errors.guard(__name__)  # before what takes seconds to import
 
 import argparse
-import contextlib
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,10 @@ def main():
                              "divergence from the float network's probabilities")
     arguments = parser.parse_args()
     check_range("fine_tune_epochs", arguments.fine_tune_epochs, 0, 10_000)
+    if hasattr(arguments, "fine_tune_lr"):
+        check_range("fine_tune_lr", arguments.fine_tune_lr, 1e-8, 1000.0)
+        if not arguments.fine_tune_epochs:
+            raise UserError("fine_tune_lr is of no use without --fine_tune_epochs")
     check_output(arguments.output, ".ckpt")
     device.set_up(arguments.device_target, mode="PYNATIVE")
     path, net, identity, images = inputs(arguments)
@@ -65,7 +69,7 @@ def main():
         raise UserError(f"output {arguments.output} is the float checkpoint itself")
     scheme = getattr(arguments, "scheme", TASKS[NETWORKS[identity.network].task].scheme)
     quantise = layers.quantise_network if scheme == layers.SCHEME else calibrate.quantise_network
-    with fine_tuned(arguments, path, net, identity, images, scheme):
+    with fine_tuned(arguments, path, net, identity, images, scheme) if arguments.fine_tune_epochs else nullcontext():
         print(f"calibrates {arguments.bits} bits on {len(images)} training images", flush=True)
         values = quantise(net, images, arguments.bits, scheme)
     save_quantised(values, arguments.output, identity)
@@ -74,28 +78,20 @@ def main():
           f"{arguments.output}: {arguments.output.stat().st_size / path.stat().st_size:.2f} of its size")
 
 
-@contextlib.contextmanager
+@contextmanager
 def fine_tuned(arguments, path, net, identity, images, scheme):
-    """The network, trained with the quantiser in the loop, if that is wanted; it stays in it within.
+    """The network, trained with the quantiser in the loop, which stays in it within.
 
     Raises:
         UserError: for another scheme than unsigned; see `src.quant.fine_tune.fine_tune`.
     """
-    epochs, lr = arguments.fine_tune_epochs, getattr(arguments, "fine_tune_lr", None)
-    if not epochs:
-        if lr is not None:
-            raise UserError("fine_tune_lr is of no use without --fine_tune_epochs")
-        yield
-        return
-    lr = FINE_TUNE_LR if lr is None else lr
-    check_range("fine_tune_lr", lr, 1e-8, 1000.0)
     if scheme != "unsigned":
         raise UserError(f"fine_tune_epochs is for scheme unsigned, not {scheme}")
     task = training_task(identity, arguments.data_path, arguments.allow_small_dataset)
     limits = calibrate.calibrated(net, images, arguments.bits, scheme).limits
     teacher = fixed(loading.load(path, loading.stated(arguments))[0], "auto")
     with in_loop(net, limits, arguments.bits):
-        fine_tune(net, teacher, task, epochs, lr)
+        fine_tune(net, teacher, task, arguments.fine_tune_epochs, getattr(arguments, "fine_tune_lr", FINE_TUNE_LR))
         yield
 
 

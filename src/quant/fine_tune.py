@@ -18,22 +18,19 @@ Of scheme "unsigned". Activations and filters of a layer are clipped to 0 .. lim
 floats; gradients pass as if they were not (straight-through, arXiv 1308.3432), but for activations beyond the ends.
 """
 import contextlib
-import itertools
 
 import mindspore as ms
 from mindspore import nn, ops
 
-from ..adder import Adder2d, check_inputs
+from ..config import defaults_but
 from ..device import graph
 from ..distill.losses import divergence
 from ..kernels import Float32
-from ..pairs import pairs, put
-from ..training.average import STATISTICS
+from ..pairs import pairs
+from ..training.average import STATISTICS, settle
 from ..training.progress import Progress
 from ..training.step import TrainStep, sgd
 from .cells import ROUNDING
-
-MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # as in training
 
 
 def fine_tune(net, teacher, task, epochs, lr):
@@ -49,25 +46,17 @@ def fine_tune(net, teacher, task, epochs, lr):
     Raises:
         UserError: the loss is not finite.
     """
+    usual, missing = defaults_but(), STATISTICS - epochs * task.steps
     with graph():
         loss = Divergence(net, teacher)
-        step = TrainStep(loss, sgd(loss, epochs * task.steps, lr, MOMENTUM, WEIGHT_DECAY))
+        step = TrainStep(loss, sgd(loss, epochs * task.steps, lr, usual.momentum, usual.weight_decay))
         progress = Progress(epochs, task.steps, task)
         net.set_train()
         for epoch in range(1, epochs + 1):
-            progress.begin(epoch)
-            for batch in task.batches(epoch).create_tuple_iterator(num_epochs=1):
-                progress.step(*step(*batch))
-        _settle(net, task.batches(epochs), STATISTICS - epochs * task.steps)
+            progress.run(epoch, step, task.batches(epoch))
+        if missing > 0:  # steps to learn the statistics in: clipped filters move a mean by far more than its deviation
+            settle(net, task.batches(epochs).repeat(missing), missing)
         net.set_train(False)
-
-
-def _settle(net, batches, passes):
-    """Give norms the statistics of the rounded values where training was too short for it: clipping filters moves the
-    mean of a response by far more than its deviation."""
-    images = (images for images, *_ in batches.create_tuple_iterator(num_epochs=1))
-    for batch in itertools.islice(itertools.cycle(images), max(0, passes)):
-        net(batch)
 
 
 class Divergence(nn.Cell):
@@ -94,29 +83,28 @@ def in_loop(net, limits, bits):
         limits (dict): name of a layer to the largest value that it sees, see `src.quant.calibrate.Walk`.
         bits (int): of the integers.
     """
-    places = [pair for pair in pairs(net) if pair.name in limits]
+    operations = {pair: pair.layer.operation for pair in pairs(net) if pair.name in limits}
     try:
-        for pair in places:
-            put(net, pair.name, InLoop(pair.layer, limits[pair.name], 2 ** bits - 1))
+        for pair, operation in operations.items():
+            pair.layer.operation = RoundedOp(operation, limits[pair.name], 2 ** bits - 1)
         yield
     finally:
-        for pair in places:
-            put(net, pair.name, pair.layer)
+        for pair, operation in operations.items():
+            pair.layer.operation = operation
 
 
-class InLoop(Adder2d):
-    """An adder layer on values of 0 .. top times a step, held in floats; its parameters are another layer's."""
+class RoundedOp(Float32):
+    """An `AdderOp` on values of 0 .. top times a step, held in floats."""
 
-    def __init__(self, layer, limit, top):
-        nn.Cell.__init__(self)  # pylint: disable=super-init-not-called
-        for name in ("in_channels", "out_channels", "kernel_size", "adder", "operation", "b", "add_bias", "mix"):
-            setattr(self, name, getattr(layer, name))
+    def __init__(self, operation, limit, top):
+        super().__init__()
+        self.operation = operation
+        for name in ("geometry", "eta", "padding", "group", "any_batch"):
+            setattr(self, name, getattr(operation, name))
         self.activations, self.filters = Rounded(limit, top, clip=True), Rounded(limit, top, clip=False)
 
-    def construct(self, x):
-        check_inputs(x, self.adder, self.operation)
-        y = self.operation(self.activations(x.astype(ms.float32)), self.filters(self.adder))
-        return y if self.b is None else self.add_bias(y, self.b)
+    def construct(self, x, w):
+        return self.operation(self.activations(x), self.filters(w))
 
 
 class Rounded(Float32):

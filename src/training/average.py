@@ -55,9 +55,7 @@ class Average(nn.Cell):
         """
         for mean, weight in zip(self.means, self.weights):
             ops.assign(weight, mean)
-        net.set_train()
-        for images, *_ in itertools.islice(batches.create_tuple_iterator(num_epochs=1), STATISTICS):
-            net(images)
+        settle(net, batches)
 
     @contextlib.contextmanager
     def applied(self, net, batches):
@@ -67,3 +65,11 @@ class Average(nn.Cell):
         yield
         for parameter, value in before:
             ops.assign(parameter, value)  # after `set_data` an optimizer in PYNATIVE would go on with the old value
+
+
+def settle(net, batches, count=STATISTICS):
+    """Give the norms of a network the statistics that fit its weights, from the first `count` batches of training data,
+    images first."""
+    net.set_train()
+    for images, *_ in itertools.islice(batches.create_tuple_iterator(num_epochs=1), count):
+        net(images)

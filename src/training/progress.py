@@ -44,6 +44,13 @@ class Progress:
         self.interval = 0.5 if sys.stdout.isatty() else self.INTERVAL
         self.compiled = False
 
+    def run(self, epoch, step, batches):
+        """Take all steps of an epoch, counted from 1; returns its row, see `result`."""
+        self.begin(epoch)
+        for batch in batches.create_tuple_iterator(num_epochs=1):
+            self.step(*step(*batch))
+        return self.result()
+
     def begin(self, epoch):
         """Begin an epoch, counted from 1."""
         self.epoch, self.sums, self.done, self.waiting = epoch, [0.0] * len(self.names), 0, []

@@ -84,10 +84,7 @@ class Trainer:
             if begin_epoch:
                 begin_epoch(epoch)
             net.set_train()
-            progress.begin(epoch)
-            for batch in self.task.batches(epoch).create_tuple_iterator(num_epochs=1):
-                progress.step(*step(*batch))
-            row = progress.result()
+            row = progress.run(epoch, step, self.task.batches(epoch))
             if self.rank == 0:
                 run.check(step, epoch)
                 values = self._evaluate(net, run, average, epoch) if self._evaluated(epoch, epochs) else {}
